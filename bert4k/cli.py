@@ -1,0 +1,321 @@
+"""The command line: `bert4k COMMAND ...`, one function a command.
+
+Results go to standard output, as plain text for people or with --json for programs, one JSON object a line; everything else goes
+to standard error. A text of `-` stands for the lines of standard input. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bert4k
+from bert4k.errors import ConfigError, DataError, Error
+
+if TYPE_CHECKING:
+    from bert4k.decoding.samplers import Sampler
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 after an error that is the user's to mend."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
+    try:
+        options.run(options)
+    except Error as error:
+        print(f"bert4k {options.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "bert4k", description="One pretrained transformer, many machines: the attention mask decides what it is."
+    )
+    parser.add_argument("--version", action="version", version=f"bert4k {bert4k.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(run: Callable[[Any], None], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__.strip("_"), help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def model(added: argparse.ArgumentParser, mask: str, texts: str = "text") -> None:
+        added.add_argument("model", help="folder of a checkpoint, .keras file, or a name that `bert4k list` shows")
+        added.add_argument("texts", nargs="+", metavar="TEXT", help=f"{texts}; - reads lines from standard input")
+        added.add_argument("--mask", default=mask, help="attention mask: a name or an expression such as 'causal & window(64) | source'")
+        added.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    added = command(generate, "Write texts: continue them under the mask lm, answer them under seq2seq.")
+    model(added, "seq2seq", "source")
+    how = added.add_mutually_exclusive_group()
+    how.add_argument("--beam", type=int, metavar="WIDTH", help="beam search of this width (without it or --sample: greedy)")
+    how.add_argument("--sample", action="store_true", help="draw tokens at random")
+    added.add_argument("--length-penalty", type=float, default=0.0, help="of the beam: scores are divided by length ** penalty")
+    added.add_argument("--temperature", type=float, default=1.0, help="of sampling: below 1 is bolder")
+    added.add_argument("--top-k", type=int, help="of sampling: draw from the k most probable tokens")
+    added.add_argument("--top-p", type=float, help="of sampling: draw from the most probable tokens that reach this probability")
+    added.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
+    added.add_argument("--count", type=int, default=1, help="texts for each source (beam or sampling)")
+    added.add_argument("--max-tokens", type=int, default=64, help="longest text")
+    added.add_argument("--min-tokens", type=int, default=0, help="shortest text")
+    added.add_argument("--no-repeat-ngram", type=int, default=0, help="no sequence of so many tokens comes twice; 0 is off")
+    added.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1 makes tokens written before less likely")
+    added.add_argument("--stream", action="store_true", help="print each text as it is written")
+
+    added = command(fill, "Fill every [MASK] of a text.")
+    model(added, "encoder", "text with [MASK]")
+    added.add_argument("--top-k", type=int, default=5, help="candidates for each [MASK]")
+
+    added = command(score, "Log-probability of texts (pseudo-log-likelihood under the mask encoder).")
+    model(added, "lm", "text, or source<TAB>target for the mask seq2seq")
+
+    added = command(embed, "One vector a text.")
+    model(added, "encoder", "text, or text<TAB>pair")
+    added.add_argument("--pooling", default="mean", help="mean, max, first or pooled")
+    added.add_argument("--out", type=Path, help="write a NumPy array [texts, hidden] to this .npy file instead")
+
+    added = command(inspect, "What a checkpoint holds, without loading it.")
+    added.add_argument("model", help="folder or prefix of a checkpoint, an .index file, or a name that `bert4k list` shows")
+    added.add_argument("--all", action="store_true", help="list every tensor and its fate")
+    added.add_argument("--json", action="store_true", help="one JSON object")
+
+    added = command(mask, "Draw a mask over a text, or over a source and its target.")
+    added.add_argument(
+        "mask", metavar="MASK", help="a name (encoder, lm, seq2seq ...) or an expression such as 'causal & window(3) | source'"
+    )
+    added.add_argument("texts", nargs="+", metavar="TEXT", help="a source, and optionally its target")
+    added.add_argument("--png", type=Path, metavar="FILE", help="draw to this .png or .svg file instead of the terminal")
+
+    added = command(convert, "Write a checkpoint in another format.")
+    added.add_argument("source", help="folder of a checkpoint, .keras file, or a name that `bert4k list` shows")
+    added.add_argument("folder", type=Path, help="new folder to write")
+    added.add_argument("--to", required=True, choices=("google", "huggingface", "keras"), help="format to write")
+
+    added = command(_list, "Checkpoints that can be loaded by name.")
+    added.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
+
+
+def generate(options: argparse.Namespace) -> None:
+    """bert4k generate"""
+    _import_backend()
+    sampler = _sampler(options)
+    limits = {name: getattr(options, name) for name in ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty")}
+    texts = _texts(options.texts)
+    model, tokenizer = _load(options, ("mlm",))
+    if options.stream:
+        for text in texts:
+            for piece in bert4k.stream(model, tokenizer, text, sampler, **limits):
+                print(piece, end="", flush=True)
+            print()
+        return
+    for source, written in zip(texts, bert4k.generate(model, tokenizer, texts, sampler, **limits), strict=True):
+        alternatives = [written, *written.alternatives]
+        if options.json:
+            shown = [{"text": text.text, "score": text.score, "ended": text.ended, "log_probs": text.log_probs} for text in alternatives]
+            _print_json({"source": source, **shown[0], "alternatives": shown[1:]})
+        else:
+            print("\n".join(text.text for text in alternatives))
+
+
+def _sampler(options: argparse.Namespace) -> Sampler:
+    if options.count > 1 and options.beam is None and not options.sample:
+        raise ConfigError(f"--count {options.count}: greedy decoding knows one text. Add --sample, or --beam with at least that width.")
+    if options.beam is not None:
+        return bert4k.beam(options.beam, options.length_penalty, n_best=options.count)
+    if options.sample:
+        return bert4k.sample(options.temperature, options.top_k, options.top_p, options.seed, options.count)
+    return bert4k.greedy()
+
+
+def fill(options: argparse.Namespace) -> None:
+    """bert4k fill"""
+    _import_backend()
+    texts = _texts(options.texts)
+    model, tokenizer = _load(options, ("mlm",))
+    for text in texts:
+        blanks = bert4k.fill(model, tokenizer, text, options.top_k)
+        if options.json:
+            _print_json({"text": text, "blanks": [[candidate._asdict() for candidate in blank] for blank in blanks]})
+        else:
+            for blank in blanks:
+                print("  ".join(f"{token} {probability:.3f}" for token, probability in blank))
+
+
+def score(options: argparse.Namespace) -> None:
+    """bert4k score"""
+    _import_backend()
+    texts = _texts(options.texts)
+    model, tokenizer = _load(options, ("mlm",))
+    for text, value in zip(texts, bert4k.score(model, tokenizer, _pairs(texts)), strict=True):
+        if options.json:
+            _print_json({"text": text, "log_probability": float(value)})
+        else:
+            print(f"{value:.3f}\t{text}")
+
+
+def embed(options: argparse.Namespace) -> None:
+    """bert4k embed"""
+    _import_backend()
+    texts = _texts(options.texts)
+    model, tokenizer = _load(options, ("pooled",) if options.pooling == "pooled" else ("sequence",))
+    vectors = bert4k.embed(model, tokenizer, _pairs(texts), options.pooling)
+    if options.out is None:
+        for text, vector in zip(texts, vectors, strict=True):
+            numbers = [round(float(value), 6) for value in vector]
+            print(json.dumps({"text": text, "vector": numbers}, ensure_ascii=False) if options.json else " ".join(map(str, numbers)))
+        return
+    import numpy as np
+
+    from bert4k.checkpoints.stored import replacing
+
+    with replacing(options.out) as (temporary,), temporary.open("wb") as file:
+        np.save(file, vectors)
+    print(f"wrote {vectors.shape[0]} vectors of {vectors.shape[1]} numbers to {options.out}", file=sys.stderr)
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """bert4k inspect"""
+    _import_backend(light=True)
+    found = bert4k.inspect(options.model)
+    summary, report = found.summary, found.report
+    if options.json:
+        tensors = [{"name": t.name, "shape": t.shape, "dtype": str(t.dtype), "fate": t.fate} for t in summary.tensors]
+        fits = report and {name: getattr(report, name) for name in ("matched", "missing", "misshapen", "unused", "optimizer", "ignored")}
+        about = {name: getattr(summary, name) for name in ("path", "layout", "family", "layers", "parameters", "nbytes")}
+        config = found.config and found.config.to_dict()
+        _print_json(
+            {**about, "vocabulary": found.vocabulary, "config": config, "report": fits, "problem": found.problem, "tensors": tensors}
+        )
+        return
+    layers = f", {summary.layers} layers" if summary.layers else ""
+    print(f"{summary.path}\n{summary.layout} layout, family {summary.family}{layers}")
+    print(f"{len(summary.tensors)} tensors, {summary.parameters:,} parameters, {summary.nbytes / 2**20:.1f} MiB")
+    if found.config:
+        print("config: " + ", ".join(f"{name}={value}" for name, value in found.config.to_dict().items()))
+    if found.vocabulary is not None:
+        print(f"vocabulary: {found.vocabulary:,} tokens")
+    if report:
+        kinds = ("matched", "missing", "misshapen", "unused", "optimizer", "ignored")
+        print("as a model with every output: " + ", ".join(f"{len(getattr(report, kind))} {kind}" for kind in kinds))
+        for ours, stored in report.missing.items():
+            print(f"  missing    {ours} (looked for {stored})")
+        for ours, expected, shape in report.misshapen:
+            print(f"  misshapen  {ours}: {shape} in the checkpoint, {expected} in the model")
+        for name in report.unused:
+            print(f"  unused     {name}")
+    if found.problem:
+        print(f"not loadable by this version: {found.problem}")
+    if options.all:
+        for tensor in summary.tensors:
+            print(f"  {tensor.fate:9}  {tensor.dtype!s:8}  {'x'.join(map(str, tensor.shape)) or 'scalar':>12}  {tensor.name}")
+
+
+def mask(options: argparse.Namespace) -> None:
+    """bert4k mask"""
+    if len(options.texts) > 2:
+        raise DataError(
+            f"Got {len(options.texts)} texts; a mask is drawn over one, or over a source and its target. Put quotes round each."
+        )
+    _import_backend(light=True)
+    from bert4k import masks, pictures
+
+    drawn = masks.get(options.mask)
+    tokens, segment_ids = pictures.tokens_of(options.texts)
+    order = range(len(tokens)) if masks.needs_order(drawn) else None
+    matrix = pictures.mask_matrix(drawn, segment_ids, order=order)
+    if options.png is None:
+        print(f"{options.mask}: {drawn}" if str(drawn) != options.mask else drawn)
+        print(pictures.text_picture(matrix, tokens))
+    else:
+        pictures.save_picture(matrix, tokens, options.png, str(drawn), segment_ids)
+        print(f"wrote {options.png}", file=sys.stderr)
+
+
+def convert(options: argparse.Namespace) -> None:
+    """bert4k convert"""
+    _import_backend()
+    from bert4k import hub
+
+    path = hub.locate(options.source)
+    hub.check_target(options.folder)
+    model, tokenizer = hub.load_all(path)
+    bert4k.save(model, tokenizer, options.folder, options.to)
+    print(f"wrote {len(model.weight_names())} weights in the {options.to} layout to {options.folder}", file=sys.stderr)
+
+
+def _list(options: argparse.Namespace) -> None:
+    """bert4k list"""
+    from bert4k.pretrained import catalogue
+
+    for name, row in catalogue().items():
+        if options.json:
+            _print_json(row)
+        else:
+            print(f"{name:12} {row['family']}, {row['layers']} layers of {row['hidden_size']}, {row['licence']}\n{'':12} {row['title']}")
+
+
+def _load(options: argparse.Namespace, outputs: tuple[str, ...]) -> tuple[Any, Any]:
+    return bert4k.load(options.model, options.mask, outputs)
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    """The texts of the command line, `-` replaced by the lines of standard input."""
+    found: list[str] = []
+    for text in texts:
+        found += [line.rstrip("\r\n") for line in sys.stdin] if text == "-" else [text]
+    if not found:
+        raise DataError("Standard input holds no line. Give one text a line.")
+    return found
+
+
+def _pairs(texts: Sequence[str]) -> list[Any]:
+    """A text with a tab as a pair."""
+    return [tuple(text.split("\t", 1)) if "\t" in text else text for text in texts]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _import_backend(light: bool = False) -> None:
+    """Import Keras without what its backend's C++ code tells standard error, which is shown after all when the import fails.
+
+    light: no model will run, so NumPy will do for a backend, and half the waiting is spared."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if light:
+        os.environ.setdefault("KERAS_BACKEND", "numpy")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as told:
+        os.dup2(told.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        except BaseException:
+            told.seek(0)
+            os.write(shown, told.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What may come next: changes of the next token's log-probabilities that depend on what has been written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from bert4k.decoding.samplers import IMPOSSIBLE
+from bert4k.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Rules for every hypothesis of a decoding run.
+
+    forbidden: token ids that never come. min_tokens: the end token comes after at least so many. no_repeat_ngram: no
+    sequence of so many tokens comes twice (Paulus et al. 2017, arXiv:1705.04304); 0 switches it off.
+    repetition_penalty: multiplies the log-probability of tokens written before, so above 1 makes them less likely (after
+    Keskar et al. 2019, arXiv:1909.05858, who divide logits).
+    """
+
+    forbidden: tuple[int, ...] = ()
+    min_tokens: int = 0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.min_tokens < 0 or self.no_repeat_ngram < 0:
+            raise ConfigError(f"min_tokens={self.min_tokens}, no_repeat_ngram={self.no_repeat_ngram}: expected 0 (off) or more.")
+        if not self.repetition_penalty > 0:
+            raise ConfigError(f"repetition_penalty={self.repetition_penalty}: expected a number above 0; 1 changes nothing.")
+
+    def __call__(self, log_probs: Any, tokens: Any, slot: Any, end: Any) -> Any:
+        """Log-probabilities [B, W, V] for `slot`, given the tokens [B, W, T] written before it."""
+        vocabulary = log_probs.shape[-1]
+        ids = ops.arange(vocabulary, dtype="int32")
+        if self.repetition_penalty != 1.0:
+            written = ops.broadcast_to(ops.arange(tokens.shape[2], dtype="int32") < slot, tokens.shape)
+            log_probs = ops.where(_marked(tokens, written, vocabulary), log_probs * self.repetition_penalty, log_probs)
+        if self.no_repeat_ngram:
+            log_probs = ops.where(_marked(*self._completions(tokens, slot), vocabulary), IMPOSSIBLE, log_probs)
+        if self.min_tokens:
+            log_probs = ops.where(ops.logical_and(ids == end, slot < self.min_tokens), IMPOSSIBLE, log_probs)
+        if self.forbidden:
+            never = ops.any(ids[:, None] == ops.convert_to_tensor(self.forbidden, "int32")[None], axis=1)
+            log_probs = ops.where(never, IMPOSSIBLE, log_probs)
+        return log_probs
+
+    def _completions(self, tokens: Any, slot: Any) -> tuple[Any, Any]:
+        """The tokens that would complete an n-gram written before, and whether each of them is one: both [B, W, X]."""
+        slots, size = tokens.shape[2], self.no_repeat_ngram
+        last = slots - size + 1  # number of places where an n-gram may begin
+        if last < 1:
+            return tokens, ops.zeros_like(tokens, dtype="bool")
+        begins = ops.arange(last, dtype="int32")
+        same = ops.broadcast_to(begins + size - 1 < slot, (*tokens.shape[:2], last))
+        for offset in range(size - 1):
+            recent = ops.take(tokens, ops.maximum(slot - size + 1 + offset, 0), axis=2)[..., None]
+            same = ops.logical_and(same, ops.equal(tokens[..., offset : offset + last], recent))
+        return tokens[..., size - 1 :], same
+
+
+def _marked(tokens: Any, marked: Any, vocabulary: int) -> Any:
+    """bool [B, W, V]: whether a token id occurs among `tokens` [B, W, X] where `marked` is True."""
+    rows, width, count = tokens.shape
+    # Unmarked tokens go to a column of their own behind the vocabulary, which is cut off again.
+    column = ops.reshape(ops.where(marked, tokens, vocabulary), (-1,))
+    row = ops.repeat(ops.arange(rows * width, dtype="int32"), count)
+    seen = ops.scatter_update(ops.zeros((rows * width, vocabulary + 1), "int32"), ops.stack([row, column], axis=1), ops.ones_like(column))
+    return ops.reshape(seen[:, :vocabulary], (rows, width, vocabulary)) > 0

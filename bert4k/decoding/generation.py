@@ -1,0 +1,209 @@
+"""`generate` and `stream`: texts in, texts out, under any mask that does not look ahead."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from keras import ops
+
+from bert4k import masks
+from bert4k.decoding.batches import bucket, by_length, padded
+from bert4k.decoding.constraints import Constraint
+from bert4k.decoding.loop import Decoder, Request, decoder
+from bert4k.decoding.samplers import Greedy, Hypotheses, Sampler
+from bert4k.errors import ConfigError, DataError
+from bert4k.model import Transformer
+from bert4k.progress import track
+from bert4k.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text.
+
+    `score` is the sum of `log_probs` (natural logarithm), under a beam with a length penalty divided by length ** penalty.
+    `log_probs` has one number a token, and one more for the end token when the text `ended` before the limit.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    score: float
+    log_probs: tuple[float, ...]
+    ended: bool
+    alternatives: tuple[Generation, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def generate(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    sources: Sequence[str],
+    sampler: Sampler | None = None,
+    *,
+    max_tokens: int = 64,
+    min_tokens: int = 0,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> list[Generation]:
+    """What the model writes after each source, one Generation a source, in their order.
+
+    Under a mask with a `source` part (seq2seq), the source is `[CLS] source [SEP]`, and the new tokens are its target, with
+    segment 1. Under others (lm), the text `[CLS] source` is continued in its own segment. A text ends with [SEP] or after
+    `max_tokens`; special tokens are never written.
+
+    sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. `min_tokens`, `no_repeat_ngram` and
+    `repetition_penalty`: see `decoding.constraints`. Sources are decoded in batches by length; a source gets the same
+    text alone and in a batch. Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output, and
+    `DataError` for a source that does not fit the model's positions.
+    """
+    rows = _encode(model, tokenizer, sources, max_tokens)
+    sampler = sampler or Greedy()
+    constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    random = _random_numbers(rows, sampler, bucket(max_tokens))
+    batches = list(by_length([len(row) for row in rows], batch_size))
+    results: list[Generation | None] = [None] * len(rows)
+    for batch in track(batches, len(batches), "generating"):
+        run, request = _request(model, tokenizer, [rows[index] for index in batch], sampler, constraint, max_tokens, random[batch])
+        hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in run(request)))
+        for place, index in enumerate(batch):
+            best, *others = _generations(tokenizer, hypotheses, place)
+            results[index] = Generation(best.text, best.token_ids, best.score, best.log_probs, best.ended, tuple(others))
+    return [result for result in results if result is not None]
+
+
+def stream(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    source: str,
+    sampler: Sampler | None = None,
+    *,
+    max_tokens: int = 64,
+    min_tokens: int = 0,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+) -> Iterator[str]:
+    """The text that `generate` gives for one source, in pieces, each as soon as its token is chosen.
+
+    Stop iterating to cancel. A beam decides only at its end and cannot stream (`ConfigError`)."""
+    sampler = sampler or Greedy()
+    if sampler.width != 1:
+        raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
+    rows = _encode(model, tokenizer, [source], max_tokens)
+    constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    random = _random_numbers(rows, sampler, bucket(max_tokens))
+    run, request = _request(model, tokenizer, rows, sampler, constraint, max_tokens, random)
+    return _pieces(tokenizer, run, request)
+
+
+def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[str]:
+    told = ""
+    for state in run.steps(request):
+        live = Hypotheses(*(ops.convert_to_numpy(field) for field in state.book.live))
+        text = _generations(tokenizer, live, 0)[0].text
+        if text.startswith(told) and len(text) > len(told):
+            yield text[len(told) :]
+            told = text
+
+
+def _encode(model: Transformer, tokenizer: Tokenizer, sources: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of each source, checked against the model."""
+    if isinstance(sources, str) or not isinstance(sources, Sequence):
+        raise DataError(f"generate() takes a list of sources, got {type(sources).__name__}. Put a single text in a list.")
+    if not sources:
+        raise DataError("There are no sources: the list is empty. Give at least one text.")
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens={max_tokens}: expected at least 1.")
+    check_generates(model)
+    limit = model.config.max_position_embeddings
+    rows = []
+    for place, source in enumerate(sources):
+        row = tokenizer.encode(source).ids.tolist()
+        row = row if model.mask.uses("source") else row[:-1]
+        if len(row) + max_tokens > limit:
+            raise DataError(
+                f"Source {place} has {len(row)} tokens; with max_tokens={max_tokens} that makes {len(row) + max_tokens}, and the model has"
+                f" {limit} positions. Shorten the source or ask for fewer tokens."
+            )
+        rows.append(row)
+    return rows
+
+
+def check_generates(model: Transformer) -> None:
+    """Raise `ConfigError` unless the model can write text from left to right."""
+    if "mlm" not in model.parts:
+        raise ConfigError("Generating needs the model's output layer over the vocabulary. Load it with outputs=('mlm',).")
+    if model.mask.uses("permuted"):
+        raise ConfigError(
+            f"Under the mask {masks.title(model.mask)} tokens have no left-to-right order to be written in. Use model.with_mask('lm')."
+        )
+    segments = np.array([[0, 0, 0, 1, 1, 1] if model.mask.uses("source") else [0] * 6])
+    tokens = model.mask.tokens(segments, np.ones_like(segments, bool))
+    ahead = np.triu(ops.convert_to_numpy(model.mask(tokens, tokens))[0, 0], 1)
+    if ahead[:, 3:].any():
+        raise ConfigError(
+            f"Under the mask {masks.title(model.mask)} tokens look at those after them, so the text cannot be written one by one."
+            " Use model.with_mask('lm') to continue texts, or model.with_mask('seq2seq') to answer them."
+        )
+
+
+def _constraint(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Constraint:
+    never = tuple(sorted(set(tokenizer.special_ids) - {tokenizer.sep_id}))
+    return Constraint(never, min_tokens, no_repeat_ngram, repetition_penalty)
+
+
+def _random_numbers(rows: list[list[int]], sampler: Sampler, slots: int) -> np.ndarray:
+    """Uniform numbers float32 [rows, W, slots]. They depend on the seed, on the source, and on how often the same source came
+    before: not on the batch, and not on the backend."""
+    if not sampler.draws:
+        return np.zeros((len(rows), sampler.width, slots), np.float32)
+    seed = getattr(sampler, "seed", None)
+    if seed is None:
+        seed = int(np.random.default_rng().integers(2**63))
+    seen: dict[int, int] = Counter()
+    drawn = np.empty((len(rows), sampler.width, slots))
+    for index, row in enumerate(rows):
+        key = crc32(np.asarray(row, np.int32).tobytes())
+        for sample in range(sampler.width):
+            drawn[index, sample] = np.random.default_rng([seed, key, seen[key], sample]).random(slots)
+        seen[key] += 1
+    return np.minimum(drawn, 1 - 1e-6).astype(np.float32)  # a 1.0 would point behind the last token
+
+
+def _request(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: list[list[int]],
+    sampler: Sampler,
+    constraint: Constraint,
+    max_tokens: int,
+    random: np.ndarray,
+) -> tuple[Decoder, Request]:
+    """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets."""
+    count, length, slots = bucket(len(rows)), max(8, bucket(max(map(len, rows)))), bucket(max_tokens)
+    lengths = padded([[len(row)] for row in rows], 0, 1, count)
+    request = Request(
+        token_ids=padded(rows, tokenizer.pad_id, length, count),
+        segment_ids=np.zeros((count, length), np.int32),
+        real=np.arange(length)[None] < lengths,
+        uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
+        end=np.int32(tokenizer.sep_id),
+        limit=np.int32(max_tokens),
+    )
+    return decoder(model, sampler, constraint, slots, segment=1 if model.mask.uses("source") else 0), request
+
+
+def _generations(tokenizer: Tokenizer, hypotheses: Any, row: int) -> list[Generation]:
+    """The hypotheses of one row as texts."""
+    texts = []
+    for tokens, log_probs, score, length, ended in zip(*(field[row] for field in hypotheses), strict=True):
+        ids = tuple(int(token) for token in tokens[: length - int(ended)])
+        texts.append(Generation(tokenizer.decode(ids), ids, float(score), tuple(float(value) for value in log_probs[:length]), bool(ended)))
+    return texts

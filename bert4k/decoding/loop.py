@@ -1,0 +1,186 @@
+"""The decoding loop: a pure step with a fixed-size key-value cache, joined with a sampler, a constraint and a stop.
+
+    begin:    one pass over the sources fills their cache and scores the first token
+    advance:  one token for every hypothesis: step -> constraint -> sampler -> reorder the cache by beam parents
+
+Everything is a function of arrays with fixed shapes: sources [B, S] padded on the right, T target slots common to all
+rows. Positions run on from each row's own length, and the mask is evaluated for one row at a time, so a source in a
+ragged batch gets the tokens that it gets alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from bert4k import masks
+from bert4k.backend import compiled, loops_are_compiled
+from bert4k.decoding.constraints import Constraint
+from bert4k.decoding.samplers import Book, Hypotheses, Sampler, pick
+from bert4k.layers import Attention, KeysValues
+from bert4k.model import Transformer
+
+
+class Sources(NamedTuple):
+    """What the sources leave behind: all that a step needs to know of them."""
+
+    tokens: masks.Tokens  # [B, S + T], of the sources and of the target slots
+    cache: tuple[KeysValues, ...]  # one for each attention layer, [B, N, S, D]
+
+
+class State(NamedTuple):
+    """What changes from token to token."""
+
+    slot: Any  # int32 scalar: where the newest token stands
+    book: Book
+    cache: tuple[KeysValues, ...]  # one for each attention layer, [B, W, N, T, D]
+
+
+class Request(NamedTuple):
+    """One batch to decode."""
+
+    token_ids: Any  # int32 [B, S], 0 is padding
+    segment_ids: Any  # int32 [B, S]
+    real: Any  # bool [B, S]
+    uniform: Any  # float32 [B, W, T], the random numbers of the run
+    end: Any  # int32 scalar, the token that ends a text
+    limit: Any  # int32 scalar, at most T
+
+
+@dataclass(frozen=True)
+class Program:
+    """Decoding as three pure functions. segment: the segment id of new tokens. slots: T."""
+
+    model: Transformer
+    sampler: Sampler
+    constraint: Constraint
+    slots: int
+    segment: int
+
+    def prefill(self, request: Request) -> tuple[Any, Sources]:
+        """One pass over the sources: log-probabilities [B, V] of the first new token, and the sources' cache."""
+        rows, length = request.token_ids.shape
+        segments = ops.concatenate([request.segment_ids, ops.full((rows, self.slots), self.segment, "int32")], axis=1)
+        real = ops.concatenate([request.real, ops.ones((rows, self.slots), "bool")], axis=1)
+        tokens = self.model.mask.tokens(segments, real)
+        sources = tokens.rows(0, length)
+        allowed = self.model.mask(sources, sources)
+        cache: list[KeysValues] = []
+
+        def attend(attention: Attention, x: Any) -> Any:
+            cache.append(attention.keys_values(x))
+            return attention.attend(x, cache[-1], allowed)
+
+        x = self.model.run(request.token_ids, request.segment_ids, ops.maximum(sources.index, 0), attend)
+        last = ops.max(ops.where(request.real, ops.arange(length, dtype="int32")[None], 0), axis=1)
+        x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
+        return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache))
+
+    def step(self, sources: Sources, cache: tuple[KeysValues, ...], token: Any, slot: Any) -> tuple[Any, tuple[KeysValues, ...]]:
+        """Log-probabilities [B, W, V] of the token after `token`, int32 [B, W], which stands at `slot`; the new cache."""
+        length = sources.tokens.index.shape[1] - self.slots
+        row = sources.tokens.rows(length + slot, 1)
+        allowed = self.model.mask(row, sources.tokens)
+        position = ops.broadcast_to(row.index, token.shape)
+        written: list[KeysValues] = []
+
+        def attend(attention: Attention, x: Any) -> Any:
+            place = len(written)
+            x, target = attention.step(x, sources.cache[place], cache[place], slot, allowed)
+            written.append(target)
+            return x
+
+        x = self.model.run(token, ops.full_like(token, self.segment), position, attend)
+        return self.log_probs(x), tuple(written)
+
+    def log_probs(self, x: Any) -> Any:
+        """Log-probabilities over the vocabulary, float32 [B, L, V], from the last layer's x [B, L, H]."""
+        return ops.log_softmax(ops.cast(self.model.head("mlm", x), "float32"), axis=-1)
+
+    def begin(self, request: Request) -> tuple[Sources, State]:
+        """The state after the first token."""
+        log_probs, sources = self.prefill(request)
+        rows, width = request.token_ids.shape[0], self.sampler.width
+        log_probs = ops.repeat(log_probs[:, None], width, axis=1)
+        cache = tuple(
+            KeysValues(*(ops.zeros((rows, width, x.shape[1], self.slots, x.shape[3]), x.dtype) for x in layer)) for layer in sources.cache
+        )
+        state = State(ops.zeros((), "int32"), self.sampler.start(rows, self.slots), cache)
+        return sources, self.choose(request, state, log_probs)
+
+    def choose(self, request: Request, state: State, log_probs: Any) -> State:
+        """The state with one more token, for the slot that `state.slot` names."""
+        log_probs = self.constraint(log_probs, state.book.live.tokens, state.slot, request.end)
+        uniform = ops.take(request.uniform, state.slot, axis=2)
+        book, parent = self.sampler.choose(state.book, log_probs, state.slot, request.end, request.limit, uniform)
+        return State(state.slot, book, state.cache if parent is None else pick(state.cache, parent))
+
+    def advance(self, request: Request, sources: Sources, state: State) -> State:
+        """One more token for every hypothesis."""
+        token = self.sampler.last_tokens(state.book, state.slot)
+        log_probs, cache = self.step(sources, state.cache, token, state.slot)
+        return self.choose(request, State(state.slot + 1, state.book, cache), log_probs)
+
+    def unfinished(self, request: Request, state: State) -> Any:
+        """Whether another token can change the result: a bool scalar."""
+        settled = self.sampler.settled(state.book, state.slot, request.limit)
+        return ops.logical_and(state.slot + 1 < request.limit, ops.logical_not(ops.all(settled)))
+
+    def whole(self, request: Request) -> Hypotheses:
+        """From the sources to the finished hypotheses, with the loop inside the graph."""
+        sources, state = self.begin(request)
+        flat = keras.tree.flatten(state)
+
+        def packed(values: Any) -> State:
+            return keras.tree.pack_sequence_as(state, list(values))
+
+        values = ops.while_loop(
+            lambda *values: self.unfinished(request, packed(values)),
+            lambda *values: tuple(keras.tree.flatten(self.advance(request, sources, packed(values)))),
+            tuple(flat),
+        )
+        return self.sampler.result(packed(values).book)
+
+
+class Decoder:
+    """A compiled Program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.begin = compiled(program.model, program.begin)
+        self.advance = compiled(program.model, self._advance)
+        self.whole = compiled(program.model, program.whole)
+
+    def _advance(self, request: Request, sources: Sources, state: State) -> tuple[State, Any]:
+        state = self.program.advance(request, sources, state)
+        return state, self.program.unfinished(request, state)
+
+    def steps(self, request: Request) -> Any:
+        """The state after each token, one by one."""
+        request = keras.tree.map_structure(ops.convert_to_tensor, request)
+        sources, state = self.begin(request)
+        yield state
+        going = bool(self.program.unfinished(request, state))
+        while going:
+            state, more = self.advance(request, sources, state)
+            going = bool(more)
+            yield state
+
+    def __call__(self, request: Request) -> Hypotheses:
+        """The hypotheses of every row, best first."""
+        if loops_are_compiled():
+            return self.whole(keras.tree.map_structure(ops.convert_to_tensor, request))
+        state = deque(self.steps(request), maxlen=1).pop()
+        return self.program.sampler.result(state.book)
+
+
+def decoder(model: Transformer, sampler: Sampler, constraint: Constraint, slots: int, segment: int) -> Decoder:
+    """The Decoder of this description, compiled once for a model."""
+    key = (sampler, constraint, slots, segment)
+    if key not in model.programs:
+        model.programs[key] = Decoder(Program(model, sampler, constraint, slots, segment))
+    return model.programs[key]

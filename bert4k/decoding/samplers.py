@@ -1,0 +1,273 @@
+"""Samplers: how the next token of each hypothesis is chosen, and what is kept of those that ended.
+
+A sampler is a frozen description (it keys compiled programs) with four pure functions: `start`, `choose`, `settled`
+and `result`. Shapes: B rows (sources), W hypotheses a row, T slots, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from keras import ops, tree
+
+from bert4k.errors import ConfigError
+
+IMPOSSIBLE = -1e9  # the log-probability of what may not come; a sum below LOST holds one
+LOST = -1e8
+
+
+class Hypotheses(NamedTuple):
+    """Token sequences being written or finished, best first where order matters."""
+
+    tokens: Any  # int32 [B, W, T]
+    log_probs: Any  # float32 [B, W, T], of each token
+    score: Any  # float32 [B, W]: sum of log-probabilities; of finished beams divided by length ** penalty
+    length: Any  # int32 [B, W], the end token included
+    ended: Any  # bool [B, W]: the end token has come
+
+
+class Book(NamedTuple):
+    """What a sampler remembers between steps."""
+
+    live: Hypotheses
+    pool: Any = ()  # the finished Hypotheses of a beam search
+
+
+def blank(rows: int, width: int, slots: int, score: float = 0.0) -> Hypotheses:
+    """`width` empty hypotheses a row."""
+    return Hypotheses(
+        ops.zeros((rows, width, slots), "int32"),
+        ops.zeros((rows, width, slots), "float32"),
+        ops.full((rows, width), score, "float32"),
+        ops.zeros((rows, width), "int32"),
+        ops.zeros((rows, width), "bool"),
+    )
+
+
+def pick(hypotheses: Any, parent: Any) -> Any:
+    """Every array [B, W, ...] of a structure, reordered within its row: `parent` int32 [B, X] gives [B, X, ...]."""
+    rows, count = parent.shape
+
+    def gather(x: Any) -> Any:
+        flat = ops.reshape(x, (rows * x.shape[1], *x.shape[2:]))
+        index = parent + ops.arange(rows, dtype="int32")[:, None] * x.shape[1]
+        return ops.reshape(ops.take(flat, ops.reshape(index, (-1,)), axis=0), (rows, count, *x.shape[2:]))
+
+    return tree.map_structure(gather, hypotheses)
+
+
+def extend(hypotheses: Hypotheses, token: Any, log_prob: Any, slot: Any, end: Any) -> Hypotheses:
+    """`token` and its log-probability, both [B, W], written to `slot` of every hypothesis."""
+    here = ops.equal(ops.arange(hypotheses.tokens.shape[2], dtype="int32"), slot)[None, None]
+    return Hypotheses(
+        ops.where(here, token[..., None], hypotheses.tokens),
+        ops.where(here, log_prob[..., None], hypotheses.log_probs),
+        hypotheses.score + log_prob,
+        hypotheses.length + 1,
+        ops.equal(token, end),
+    )
+
+
+def keep(frozen: Any, old: Any, new: Any) -> Any:
+    """`old` where `frozen` (bool [B] or [B, W]), else `new`, for every array of a structure."""
+
+    def choose(before: Any, after: Any) -> Any:
+        return ops.where(ops.reshape(frozen, (*frozen.shape, *(1,) * (len(before.shape) - len(frozen.shape)))), before, after)
+
+    return tree.map_structure(choose, old, new)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One token at a time, each hypothesis for itself; subclasses say which token."""
+
+    @property
+    def width(self) -> int:
+        """Hypotheses a row (W)."""
+        return 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether `choose` uses its random numbers."""
+        return False
+
+    def start(self, rows: int, slots: int) -> Book:
+        """Nothing written yet."""
+        return Book(blank(rows, self.width, slots))
+
+    def token(self, log_probs: Any, uniform: Any) -> Any:
+        """The next token, int32 [B, W], from log-probabilities [B, W, V] and uniform numbers [B, W]."""
+        raise TypeError(f"{type(self).__name__} is no sampler: use bert4k.greedy(), bert4k.sample() or bert4k.beam().")
+
+    def choose(self, book: Book, log_probs: Any, slot: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+        """The book with one more token in every hypothesis that has not ended, and None: nobody changes place."""
+        token = ops.cast(self.token(log_probs, uniform), "int32")
+        chosen = ops.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+        live = book.live
+        return Book(keep(live.ended, live, extend(live, token, chosen, slot, end))), None
+
+    def last_tokens(self, book: Book, slot: Any) -> Any:
+        """The token at `slot` of each live hypothesis, int32 [B, W]."""
+        return ops.take(book.live.tokens, slot, axis=2)
+
+    def settled(self, book: Book, slot: Any, limit: Any) -> Any:
+        """Rows that further steps cannot change, bool [B]."""
+        return ops.all(book.live.ended, axis=1)
+
+    def result(self, book: Book) -> Hypotheses:
+        """The hypotheses of each row, best first."""
+        return book.live
+
+
+@dataclass(frozen=True)
+class Greedy(Sampler):
+    """The most probable token."""
+
+    def token(self, log_probs: Any, uniform: Any) -> Any:
+        return ops.argmax(log_probs, axis=-1)
+
+
+@dataclass(frozen=True)
+class Sample(Sampler):
+    """A token drawn from the model's distribution, sharpened and cut."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = field(default=None, compare=False)  # of the numbers drawn, not of the compiled program
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(
+                f"sample(temperature={self.temperature}): expected a number above 0; use bert4k.greedy() for the most probable token."
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(f"sample(top_k={self.top_k}): expected at least 1 token to draw from.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"sample(top_p={self.top_p}): expected a share of the probability in (0, 1].")
+        if self.count < 1:
+            raise ConfigError(f"sample(count={self.count}): expected at least 1 sample a source.")
+
+    @property
+    def width(self) -> int:
+        return self.count
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    def token(self, log_probs: Any, uniform: Any) -> Any:
+        # Inversion of the cumulative distribution: one number decides, the same on every backend.
+        values, candidates = log_probs / self.temperature, None
+        if self.top_k is not None or self.top_p is not None:
+            vocabulary = values.shape[-1]
+            values, candidates = ops.top_k(values, min(self.top_k or vocabulary, vocabulary))
+        probability = ops.softmax(values, axis=-1)
+        if self.top_p is not None:  # the token that crosses top_p is kept (Holtzman et al. 2019, arXiv:1904.09751)
+            before = ops.cumsum(probability, axis=-1) - probability
+            probability = ops.where(before < self.top_p, probability, 0.0)
+        cumulative = ops.cumsum(probability, axis=-1)
+        place = ops.sum(ops.cast(cumulative <= uniform[..., None] * cumulative[..., -1:], "int32"), axis=-1)
+        return place if candidates is None else ops.take_along_axis(candidates, place[..., None], axis=-1)[..., 0]
+
+
+@dataclass(frozen=True)
+class Beam(Sampler):
+    """The `beams` best partial hypotheses, and a pool of the best finished ones.
+
+    A hypothesis that ends moves to the pool and frees its beam. A row is settled when no live hypothesis can come to beat
+    the pool's `n_best`, so stopping early changes nothing.
+    """
+
+    beams: int = 4
+    length_penalty: float = 0.0
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.beams, int) or self.beams < 1:
+            raise ConfigError(f"beam({self.beams!r}): expected a width of at least 1; bert4k.greedy() is beam(1).")
+        if not 1 <= self.n_best <= self.beams:
+            raise ConfigError(f"beam({self.beams}, n_best={self.n_best}): expected between 1 and {self.beams}, the width.")
+
+    @property
+    def width(self) -> int:
+        return self.beams
+
+    def start(self, rows: int, slots: int) -> Book:
+        live = blank(rows, self.beams, slots)
+        # The beams of a row start equal; only the first may grow, or all would be copies of each other.
+        score = ops.broadcast_to(ops.convert_to_tensor([0.0] + [IMPOSSIBLE] * (self.beams - 1), "float32"), (rows, self.beams))
+        return Book(live._replace(score=score), blank(rows, self.beams, slots, score=10 * IMPOSSIBLE))
+
+    def normalised(self, score: Any, length: Any) -> Any:
+        """The score by which finished hypotheses are compared."""
+        return score / ops.power(ops.cast(length, "float32"), self.length_penalty)
+
+    def choose(self, book: Book, log_probs: Any, slot: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+        live, pool = book
+        rows, beams, vocabulary = log_probs.shape
+        total = ops.reshape(live.score[..., None] + log_probs, (rows, beams * vocabulary))
+        # Twice the width: at most `beams` of them end, so `beams` go on.
+        _, index = ops.top_k(total, min(2 * beams, beams * vocabulary))
+        index = ops.cast(index, "int32")
+        parent, token = index // vocabulary, index % vocabulary
+        own = ops.take_along_axis(ops.reshape(log_probs, (rows, beams * vocabulary)), index, axis=1)
+        grown = extend(pick(live, parent), token, own, slot, end)
+        finished = grown._replace(
+            score=ops.where(ops.logical_and(grown.ended, grown.score > LOST), self.normalised(grown.score, grown.length), 10 * IMPOSSIBLE)
+        )
+        merged = _best(_joined(pool, finished), beams)
+        score, order = ops.top_k(ops.where(grown.ended, 2 * IMPOSSIBLE, grown.score), beams)
+        order = ops.cast(order, "int32")
+        settled = self.settled(book, slot - 1, limit)
+        book = Book(pick(grown, order)._replace(score=score), keep(settled, pool, merged))
+        return book, ops.take_along_axis(parent, order, axis=1)
+
+    def settled(self, book: Book, slot: Any, limit: Any) -> Any:
+        best = book.live.score[:, 0]
+        # A live score only falls; divided by a power of the length it may still rise, at most to one of these.
+        bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(slot + 2, 1)))
+        return ops.logical_and(book.pool.score[:, self.n_best - 1] > LOST, book.pool.score[:, self.n_best - 1] >= bound)
+
+    def result(self, book: Book) -> Hypotheses:
+        unfinished = book.live._replace(
+            score=ops.where(book.live.score > LOST, self.normalised(book.live.score, ops.maximum(book.live.length, 1)), 10 * IMPOSSIBLE)
+        )
+        return _best(_joined(book.pool, unfinished), self.n_best)
+
+
+def _joined(first: Hypotheses, second: Hypotheses) -> Hypotheses:
+    return Hypotheses(*(ops.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
+
+
+def _best(hypotheses: Hypotheses, count: int) -> Hypotheses:
+    _, order = ops.top_k(hypotheses.score, count)
+    return pick(hypotheses, ops.cast(order, "int32"))
+
+
+def greedy() -> Sampler:
+    """The most probable token at every step."""
+    return Greedy()
+
+
+def sample(
+    temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = None, count: int = 1
+) -> Sampler:
+    """Draw tokens from the model's distribution.
+
+    temperature: divides the log-probabilities; below 1 is bolder. top_k: draw from the k most probable tokens only.
+    top_p: draw from the most probable tokens that together reach this probability (nucleus sampling). seed: the same
+    seed gives the same text for the same source, alone or in a batch, on every backend. count: samples a source.
+    """
+    return Sample(temperature, top_k, top_p, seed, count)
+
+
+def beam(width: int = 4, length_penalty: float = 0.0, n_best: int = 1) -> Sampler:
+    """Beam search: the `width` best partial texts are followed together.
+
+    Finished texts are compared by the sum of their log-probabilities divided by length ** length_penalty, the end token
+    counted (0: the plain sum, which favours short texts; 1: the mean). n_best: how many texts to return for a source.
+    """
+    return Beam(width, length_penalty, n_best)

@@ -1,0 +1,280 @@
+"""`load`, `save` and `inspect`: a folder as it was released, a model with its tokenizer, and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bert4k import masks
+from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
+from bert4k.checkpoints.describe import Summary, describe
+from bert4k.checkpoints.stored import Stored
+from bert4k.checkpoints.tables import Binding, Report
+from bert4k.config import Config
+from bert4k.errors import CheckpointError, ConfigError, DataError, Error, VocabularyError, did_you_mean
+from bert4k.model import OUTPUTS, Transformer
+from bert4k.pretrained import BERT, catalogue, folder_of
+from bert4k.tokenizers import Tokenizer
+
+FORMATS = ("google", "huggingface", "keras")
+_KERAS_FILE = "model.keras"
+_GOOGLE_PREFIX = "bert_model.ckpt"
+_CONFIG_NAMES = ("bert_config.json", "config.json")
+_BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
+
+
+def load(
+    source: str | Path,
+    mask: str | masks.Mask = "encoder",
+    outputs: Sequence[str] = ("sequence",),
+    *,
+    model: type[Transformer] = Transformer,
+    layers: Sequence[int] | None = None,
+    keep_tokens: Sequence[int] | None = None,
+    dtype: Any = None,
+    allow_missing: Sequence[str] = (),
+    **overrides: Any,
+) -> tuple[Transformer, Tokenizer]:
+    """The model and the tokenizer of a checkpoint as it was released.
+
+    source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
+    written by `save`, or the name of a checkpoint of `bert4k list`. mask, outputs: see `Transformer`; a `.keras` file
+    loads with the mask and outputs given here, too.
+
+    model: a subclass of Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
+    et al. 2020, arXiv:2004.03844). keep_tokens: ids of the vocabulary to keep; the model and tokenizer number them anew.
+    dtype: a Keras dtype policy such as "mixed_bfloat16". allow_missing: weights, or beginnings of their names, that may be absent
+    and start random; any other absent weight is an error. overrides: config values by name, such as hidden_dropout_prob=0.
+
+    Raises `CheckpointError`, `ConfigError` or `VocabularyError`, with all that is wrong at once.
+    """
+    path = locate(source)
+    if path.suffix == ".keras":
+        if layers is not None or keep_tokens is not None or dtype is not None or overrides or allow_missing:
+            raise ConfigError(
+                f"{path} is a whole model; layers, keep_tokens, dtype, allow_missing and overrides apply to checkpoints only."
+            )
+        return _load_keras(path, mask, outputs)
+    folder = path if path.is_dir() else path.parent
+    config = Config.from_file(_config_file(folder)).override(**overrides)
+    stored = open_checkpoint(path)
+    tokenizer = Tokenizer.from_folder(folder)
+    _check_vocabulary(tokenizer, config, folder)
+    if layers is not None:
+        config = config.override(num_hidden_layers=len(_checked_layers(layers, config)))
+    stored_vocabulary = config.vocab_size
+    if keep_tokens is not None:
+        tokenizer = _pruned(tokenizer, keep_tokens)
+        config = config.override(vocab_size=len(tokenizer))
+
+    values: ChainMap[str, Any] = ChainMap()
+    # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
+    # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
+    with keras.StatelessScope():
+        built = model(config, mask, outputs, values=values, dtype=dtype)
+        wanted = built.weight_names()
+        for name in set(_BY_TOKEN) & set(wanted):
+            wanted[name] = (stored_vocabulary, *wanted[name][1:])
+        table = BERT[stored.layout]
+        binding = table.bind(stored, wanted, list(layers) if layers is not None else config.num_hidden_layers)
+        binding.report.raise_if_wrong(allow_missing)
+        found: Any = binding if keep_tokens is None else _Rows(binding, np.asarray(keep_tokens))
+        values.maps.append(found)
+    return built, tokenizer
+
+
+def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: str = "google") -> Path:
+    """Write the model and its tokenizer to a new folder, which `load` reads back bit for bit.
+
+    format: "google" (bert_model.ckpt, bert_config.json, vocab.txt: TensorFlow reads it), "huggingface" (model.safetensors,
+    config.json: transformers reads it) or "keras" (model.keras, which also keeps the mask, outputs, LoRA-merged and quantised weights
+    and a subclass). The folder must not exist yet, or be empty; it appears complete or not at all. Returns its path.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"There is no format {format!r}.{did_you_mean(format, FORMATS)} Formats are {', '.join(FORMATS)}.")
+    folder = Path(folder)
+    check_target(folder)
+    _check_vocabulary(tokenizer, model.config, folder)
+    if format != "keras" and any(layer.quantization_mode for layer in model._flatten_layers() if hasattr(layer, "quantization_mode")):
+        raise ConfigError(
+            f"The model is quantised, and the {format} layout holds plain floats. Save it with format='keras', or before quantising."
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write to {folder.parent}: {error.strerror}. Choose a folder with space and write permission."
+        ) from error
+    try:
+        _write(model, temporary, format)
+        tokenizer.save(temporary)
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {folder}: {error.strerror}; nothing was left half-written.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def check_target(folder: Path) -> None:
+    """Raise `CheckpointError` unless `save` may write a folder there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(
+            f"{folder} exists and is not an empty folder; nothing was written. Choose a new folder, or remove this one first."
+        )
+
+
+def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
+    """The model of a source with every output that it has weights for."""
+    path = locate(source)
+    if path.suffix == ".keras":
+        return _load_keras(path, masks.encoder, None)
+    report = inspect(path).report
+    lacking = {name.partition("/")[0] for name in report.missing} if report else set()
+    if "pooled" in lacking:
+        lacking.add("nsp")  # which stands on it
+    return load(path, outputs=[name for name in OUTPUTS if name not in lacking])
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a source holds. `report` holds it against the model that its config describes, with every output; it is None
+    without a config that this version builds, and `problem` then says why."""
+
+    summary: Summary
+    config: Config | None
+    report: Report | None
+    vocabulary: int | None  # tokens of the vocabulary file, if there is one
+    problem: str | None
+
+
+def inspect(source: str | Path) -> Inspection:
+    """The load report of a checkpoint, from its names and shapes; no tensor is read. Works on a bare index file, too."""
+    path = locate(source)
+    if path.suffix == ".keras":
+        raise ConfigError(f"{path} is a whole Keras model; inspect() reads checkpoints. Load it, and print model.summary().")
+    stored = open_checkpoint(path)
+    folder = path if path.is_dir() else path.parent
+    table = BERT[stored.layout]
+    config = report = vocabulary = problem = None
+    try:
+        vocabulary = len(Tokenizer.from_folder(folder)) if (folder / "vocab.txt").exists() else None
+        config = Config.from_file(_config_file(folder))
+        report = _report(stored, config)
+    except Error as error:
+        problem = str(error)
+    return Inspection(describe(stored, table if report is not None else None), config, report, vocabulary, problem)
+
+
+def locate(source: str | Path) -> Path:
+    """The path of a source: a file or folder, the prefix of a checkpoint, or a name of the catalogue."""
+    path = Path(source)
+    if path.is_dir() and not any(path.glob("*.index")) and (path / _KERAS_FILE).exists():
+        return path / _KERAS_FILE
+    if path.exists() or path.with_name(path.name + ".index").exists():
+        return path
+    shipped = catalogue()
+    if str(source) in shipped:
+        return folder_of(str(source))
+    raise CheckpointError(
+        f"There is no file or folder {source}, and no checkpoint of that name comes with bert4k.{did_you_mean(str(source), shipped)}"
+        f" Give the folder of a release, or one of: {', '.join(shipped)}."
+    )
+
+
+def _report(stored: Stored, config: Config) -> Report:
+    """How a checkpoint fits the model of its config with every output, without making a weight."""
+    with keras.StatelessScope(initialize_variables=False):
+        wanted = Transformer(config, outputs=OUTPUTS).weight_names()
+    return BERT[stored.layout].bind(stored, wanted, config.num_hidden_layers).report
+
+
+def _config_file(folder: Path) -> Path:
+    """The config of a checkpoint folder: bert_config.json, config.json, or the only other *config*.json."""
+    for name in _CONFIG_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    others = [path for path in folder.glob("*config*.json") if path.name not in ("tokenizer_config.json", "generation_config.json")]
+    if len(others) == 1:
+        return others[0]
+    raise ConfigError(
+        f"There is no config in {folder}: expected {' or '.join(_CONFIG_NAMES)}, found {', '.join(path.name for path in others) or 'none'}."
+        " Put the config file of the release beside the weights."
+    )
+
+
+def _load_keras(path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None) -> tuple[Transformer, Tokenizer]:
+    loaded = keras.saving.load_model(path, compile=False)
+    if not isinstance(loaded, Transformer):
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a bert4k Transformer. Load it with keras.saving.load_model.")
+    tokenizer = Tokenizer.from_folder(path.parent)
+    _check_vocabulary(tokenizer, loaded.config, path.parent)
+    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(mask), tokenizer
+
+
+def _write(model: Transformer, folder: Path, format: str) -> None:
+    if format == "keras":
+        model.save(folder / _KERAS_FILE)
+        return
+    stored = BERT[format].save(model.weight_values())
+    if format == "google":
+        write_bundle(folder / _GOOGLE_PREFIX, stored)
+        name, config = "bert_config.json", model.config.to_google()
+    else:
+        write_safetensors(folder, stored)
+        name, config = "config.json", model.config.to_huggingface()
+    (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> None:
+    if len(tokenizer) != config.vocab_size:
+        raise VocabularyError(
+            f"The vocabulary has {len(tokenizer):,} tokens and the model's embedding {config.vocab_size:,} rows ({folder})."
+            " Each token needs its row: use the vocab.txt and the config that were released together."
+        )
+
+
+def _checked_layers(layers: Sequence[int], config: Config) -> Sequence[int]:
+    wrong = [layer for layer in layers if not 0 <= layer < config.num_hidden_layers]
+    if wrong or not layers:
+        raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
+    return layers
+
+
+def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
+    if len(set(keep_tokens)) != len(keep_tokens):
+        raise DataError("keep_tokens names a token twice; each may be kept once. Remove the repetitions.")
+    vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
+    special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
+    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=tokenizer.special_tokens_in_text)
+
+
+class _Rows(Mapping[str, np.ndarray]):
+    """A binding of which only some rows of the vocabulary are taken."""
+
+    def __init__(self, binding: Binding, rows: np.ndarray) -> None:
+        self.binding, self.rows = binding, rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.binding[name]
+        return array[self.rows] if name in _BY_TOKEN else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.binding)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.binding
+
+    def __len__(self) -> int:
+        return len(self.binding)

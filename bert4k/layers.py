@@ -1,0 +1,208 @@
+"""The layers that Keras lacks: attention under a given mask, with a key-value cache; what tokens are; an output bias.
+
+Everything else of a transformer (Dense, Embedding, LayerNormalization, Dropout) is Keras' own, so that LoRA, quantisation
+and export work as Keras gives them.
+
+Shapes: B batch, L tokens, H hidden, N heads, D head size, S source, T target slots, W hypotheses (beams) per source.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from bert4k import masks
+from bert4k.backend import write_slot
+
+# Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
+# float32.
+FORBIDDEN = -1e9
+
+
+@keras.saving.register_keras_serializable("bert4k")
+def gelu_tanh(x: Any) -> Any:
+    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+    return keras.activations.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {
+    "gelu": keras.activations.gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": keras.activations.relu,
+    "tanh": keras.activations.tanh,
+    "silu": keras.activations.silu,
+}
+
+
+class KeysValues(NamedTuple):
+    """What attention looks at: keys and values, [B, N, S, D] of a source or [B, W, N, T, D] of W hypotheses."""
+
+    keys: Any
+    values: Any
+
+
+def attention_weights(scores: Any, allowed: Any) -> Any:
+    """Softmax over the last axis of `scores` [..., Q, K], zero where `allowed` (bool, broadcast) is False.
+
+    A row that may look nowhere is zero throughout: an average over everything would show it what it may not see. The one
+    place where a mask becomes numbers; computed in float32 whatever the dtype of the scores."""
+    bias = ops.multiply(1.0 - ops.cast(allowed, "float32"), FORBIDDEN)
+    weights = ops.softmax(ops.cast(scores, "float32") + bias, axis=-1)
+    return ops.cast(weights * ops.cast(ops.any(allowed, axis=-1, keepdims=True), "float32"), scores.dtype)
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Attention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
+
+    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]; H = heads x head size.
+    """
+
+    def __init__(self, num_heads: int, head_size: int, dropout: float = 0.0, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
+        self.initializer = keras.initializers.get(initializer)
+        self.query, self.key, self.value, self.output_projection = (
+            # A clone each: one random initializer used twice gives the same values twice.
+            keras.layers.Dense(num_heads * head_size, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name)
+            for name in ("query", "key", "value", "output")
+        )
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        for projection in (self.query, self.key, self.value, self.output_projection):
+            projection.build(x_shape)
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...], allowed_shape: Any = None) -> tuple[int | None, ...]:
+        return x_shape
+
+    def call(self, x: Any, allowed: Any, training: bool | None = None) -> Any:
+        return self.attend(x, self.keys_values(x), allowed, training)
+
+    def split(self, x: Any) -> Any:
+        """[B, L, N x D] -> [B, N, L, D]."""
+        batch, length = ops.shape(x)[:2]
+        return ops.transpose(ops.reshape(x, (batch, length, self.num_heads, self.head_size)), (0, 2, 1, 3))
+
+    def merge(self, x: Any) -> Any:
+        """[B, N, L, D] -> [B, L, N x D], through the output projection."""
+        batch, _, length, _ = ops.shape(x)
+        return self.output_projection(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.num_heads * self.head_size)))
+
+    def scaled_query(self, x: Any) -> Any:
+        """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
+        return self.split(self.query(x) * (self.head_size**-0.5))
+
+    def keys_values(self, x: Any) -> KeysValues:
+        """Keys and values of x [B, L, H], each [B, N, L, D]."""
+        return KeysValues(self.split(self.key(x)), self.split(self.value(x)))
+
+    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None) -> Any:
+        """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]."""
+        scores = ops.matmul(self.scaled_query(x), ops.transpose(memory.keys, (0, 1, 3, 2)))
+        weights = attention_weights(scores, allowed)
+        if self.dropout is not None:
+            weights = self.dropout(weights, training=training)
+        return self.merge(ops.matmul(weights, memory.values))
+
+    def step(self, x: Any, source: KeysValues, target: KeysValues, slot: Any, allowed: Any) -> tuple[Any, KeysValues]:
+        """One new token of each hypothesis, x [B, W, H], written to `slot` of its target cache.
+
+        All hypotheses of a row share the source's keys and values [B, N, S, D]; each has target slots of its own,
+        [B, W, N, T, D]. allowed: bool [B, 1, 1, S + T]. Returns the outputs [B, W, H] and the new target cache.
+        """
+        query = self.scaled_query(x)  # [B, N, W, D]
+        own_query = ops.transpose(query, (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, D]
+        target = KeysValues(
+            *(
+                write_slot(cache, slot, ops.transpose(new, (0, 2, 1, 3))[:, :, :, None])
+                for cache, new in zip(target, self.keys_values(x), strict=True)
+            )
+        )
+        source_scores = ops.matmul(query, ops.transpose(source.keys, (0, 1, 3, 2)))  # [B, N, W, S]
+        target_scores = ops.matmul(own_query, ops.transpose(target.keys, (0, 1, 2, 4, 3)))[:, :, :, 0]  # [B, W, N, T]
+        scores = ops.concatenate([source_scores, ops.transpose(target_scores, (0, 2, 1, 3))], axis=-1)
+        weights = attention_weights(scores, allowed)
+        length = source.keys.shape[2]
+        from_source = ops.matmul(weights[..., :length], source.values)  # [B, N, W, D]
+        own_weights = ops.transpose(weights[..., length:], (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, T]
+        from_target = ops.matmul(own_weights, target.values)[:, :, :, 0]  # [B, W, N, D]
+        return self.merge(from_source + ops.transpose(from_target, (0, 2, 1, 3))), target
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "head_size": self.head_size,
+            "dropout": self.dropout_rate,
+            "initializer": keras.initializers.serialize(self.initializer),
+        }
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class TokenInputs(keras.layers.Layer):
+    """What the model knows of its tokens: fills in the optional inputs and evaluates the mask.
+
+    Returns segment ids int32 [B, L] (default 0), position ids int32 [B, L] (default: the place among the real tokens of
+    the row, or of the document), and the mask, bool [B, 1, L, L].
+    """
+
+    def __init__(self, mask: str | masks.Mask, pad_token_id: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask, self.pad_token_id = masks.get(mask), pad_token_id
+
+    def call(
+        self,
+        token_ids: Any,
+        segment_ids: Any = None,
+        real: Any = None,
+        position_ids: Any = None,
+        document_ids: Any = None,
+        order: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        if real is None:
+            real = ops.not_equal(token_ids, self.pad_token_id)
+        if segment_ids is None:
+            segment_ids = ops.zeros_like(token_ids)
+        tokens = self.mask.tokens(segment_ids, real, document_ids, order)
+        if position_ids is None:
+            position_ids = ops.maximum(tokens.index, 0) if document_ids is None else _place_in_document(tokens)
+        return segment_ids, position_ids, self.mask(tokens, tokens)
+
+    def compute_output_spec(self, token_ids: Any, **others: Any) -> tuple[Any, Any, Any]:
+        batch, length = token_ids.shape
+        return (
+            keras.KerasTensor((batch, length), "int32"),
+            keras.KerasTensor((batch, length), "int32"),
+            keras.KerasTensor((batch, 1, length, length), "bool"),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"mask": str(self.mask), "pad_token_id": self.pad_token_id}
+
+
+def _place_in_document(tokens: masks.Tokens) -> Any:
+    """How many real tokens of the same document stand before each token, int32 [B, L]."""
+    same = ops.equal(tokens.document[:, :, None], tokens.document[:, None, :])
+    before = ops.logical_and(ops.less(tokens.index[:, None, :], tokens.index[:, :, None]), tokens.real[:, None, :])
+    return ops.sum(ops.cast(ops.logical_and(same, before), "int32"), axis=2)
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Bias(keras.layers.Layer):
+    """Adds a trainable vector to the last axis: the output bias of the masked-LM head, whose kernel is the embedding's."""
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        self.bias = self.add_weight(name="bias", shape=(x_shape[-1],), initializer=self.bias_initializer)
+
+    def __init__(self, bias_initializer: Any = "zeros", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def call(self, x: Any) -> Any:
+        return x + ops.cast(self.bias, x.dtype)
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return x_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"bias_initializer": keras.initializers.serialize(self.bias_initializer)}

@@ -1,0 +1,367 @@
+"""`Transformer`: one functional Keras model, built from three hooks that users override.
+
+The hooks run twice: with symbolic tensors when the model is built, and with arrays in cached decoding. An overridden
+block is therefore the same machine in `fit`, `predict` and `generate`:
+
+    class Adapted(Transformer):
+        def block(self, index, x, attend):
+            x = super().block(index, x, attend)
+            return x + self.parts["adapter"](x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4k import masks
+from bert4k.backend import owned
+from bert4k.config import Config
+from bert4k.errors import ConfigError, DataError, did_you_mean
+from bert4k.layers import ACTIVATIONS, Attention, Bias, TokenInputs
+
+OUTPUTS = ("sequence", "pooled", "mlm", "nsp")
+
+Attend = Callable[[Attention, Any], Any]
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Transformer(keras.Model):
+    """A post-norm transformer encoder (BERT, Devlin et al. 2018, arXiv:1810.04805) under any attention mask.
+
+    Inputs, a dict: "token_ids" int32 [B, L]; optionally "segment_ids" int32 [B, L] (default 0), "real" bool [B, L]
+    (default: the token is not padding), "position_ids" int32 [B, L]; "document_ids" int32 [B, L] when the mask uses
+    `same_document`; "order" int32 [B, L] when it uses `permuted` without an order or seed of its own.
+
+    outputs: any of "sequence" [B, L, H], "pooled" [B, H] (tanh of the first token), "mlm" [B, L, V] and "nsp" [B, 2], both
+    logits. One gives an array, several give a dict.
+
+    values: initial values of weights by name (`weight_names`), each read once, when its weight is built; the others start
+    random. parts: the layers of another Transformer, to share them.
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any],
+        mask: str | masks.Mask = "encoder",
+        outputs: Sequence[str] = ("sequence",),
+        *,
+        values: Mapping[str, np.ndarray] | None = None,
+        parts: Mapping[str, keras.layers.Layer] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.config = config if isinstance(config, Config) else Config.from_dict(config)
+        self.mask = masks.get(mask)
+        self.programs: dict[Any, Any] = {}  # what decoding has compiled for this model, by its static description
+        self.output_kinds = _checked_outputs(outputs)
+        dtype = kwargs.pop("dtype", None)
+        self.parts = dict(parts) if parts is not None else self.make_parts(keras.dtype_policies.get(dtype or keras.config.dtype_policy()))
+        with initial_values(self.parts, {} if values is None else values):
+            inputs = self._make_inputs()
+            symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
+            tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
+            segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
+            x = self.run(inputs["token_ids"], segment_ids, position_ids, lambda attention, x: attention(x, allowed))
+            heads = {name: self.head(name, x) for name in self.output_kinds}
+        super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
+
+    # The hooks. -----------------------------------------------------------------------------------------------------
+
+    def make_parts(self, dtype: Any) -> dict[str, keras.layers.Layer]:
+        """The layers by name; override to add some (their weights are then looked for in checkpoints, too)."""
+        config = self.config
+        parts: dict[str, keras.layers.Layer] = {}
+
+        def add(kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
+            parts[name] = kind(*args, name=name.replace("/", "_"), dtype=dtype, **kwargs)
+
+        def random() -> keras.initializers.Initializer:  # a new one each time: used twice, it would give the same values twice
+            return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+        def dense(name: str, units: int, activation: Any = None) -> None:
+            add(keras.layers.Dense, name, units, activation=activation, kernel_initializer=random())
+
+        def norm(name: str) -> None:
+            add(keras.layers.LayerNormalization, name, epsilon=config.layer_norm_eps)
+
+        def embedding(kind: type[keras.layers.Layer], name: str, rows: int) -> None:
+            add(kind, name, rows, config.hidden_size, embeddings_initializer=random())
+
+        embedding(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size)
+        embedding(keras.layers.Embedding, "embeddings/segment", config.type_vocab_size)
+        embedding(keras.layers.Embedding, "embeddings/position", config.max_position_embeddings)
+        norm("embeddings/norm")
+        add(keras.layers.Dropout, "dropout", config.hidden_dropout_prob)
+        for block in (f"block_{index}" for index in range(config.num_hidden_layers)):
+            attention = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
+            add(Attention, f"{block}/attention", *attention, initializer=random())
+            norm(f"{block}/attention_norm")
+            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act])
+            dense(f"{block}/feed_forward/outer", config.hidden_size)
+            norm(f"{block}/feed_forward_norm")
+        if {"pooled", "nsp"} & set(self.output_kinds):
+            dense("pooled/dense", config.hidden_size, "tanh")
+        if "nsp" in self.output_kinds:
+            dense("nsp/dense", 2)
+        if "mlm" in self.output_kinds:
+            dense("mlm/dense", config.hidden_size, ACTIVATIONS[config.hidden_act])
+            norm("mlm/norm")
+            add(Bias, "mlm")
+        return parts
+
+    def embed(self, token_ids: Any, segment_ids: Any, position_ids: Any) -> Any:
+        """Token, segment and position ids, each [B, L], to [B, L, H]."""
+        parts = self.parts
+        x = parts["embeddings/token"](token_ids) + parts["embeddings/segment"](segment_ids)
+        x = x + parts["embeddings/position"](position_ids)
+        return parts["dropout"](parts["embeddings/norm"](x))
+
+    def block(self, index: int, x: Any, attend: Attend) -> Any:
+        """Layer `index` on x [B, L, H]. `attend(layer, x)` runs an Attention layer under the model's mask (and, in
+        decoding, on its cache)."""
+        parts, block = self.parts, f"block_{index}"
+        attended = parts["dropout"](attend(parts[f"{block}/attention"], x))
+        x = parts[f"{block}/attention_norm"](x + attended)
+        inner = parts[f"{block}/feed_forward/inner"](x)
+        return parts[f"{block}/feed_forward_norm"](x + parts["dropout"](parts[f"{block}/feed_forward/outer"](inner)))
+
+    def head(self, name: str, x: Any) -> Any:
+        """The output called `name` of x [B, L, H]."""
+        parts = self.parts
+        match name:
+            case "sequence":
+                return x
+            case "pooled":
+                return parts["pooled/dense"](x[:, 0])
+            case "nsp":
+                return parts["nsp/dense"](self.head("pooled", x))
+            case "mlm":
+                x = parts["mlm/norm"](parts["mlm/dense"](x))
+                return parts["mlm"](parts["embeddings/token"](x, reverse=True))
+        raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, OUTPUTS)} Outputs are {', '.join(OUTPUTS)}.")
+
+    def run(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend) -> Any:
+        """Embedding and all blocks, on symbolic tensors or arrays [B, L]; attention as `attend` does it. [B, L, H]."""
+        x = self.embed(token_ids, segment_ids, position_ids)
+        for index in range(self.config.num_hidden_layers):
+            x = self.block(index, x, attend)
+        return x
+
+    # The same weights, another machine. -----------------------------------------------------------------------------
+
+    def with_mask(self, mask: str | masks.Mask) -> Transformer:
+        """A model with the very same weights under another mask; training either trains both."""
+        return type(self)(self.config, mask, self.output_kinds, parts=self.parts)
+
+    def with_outputs(self, *outputs: str) -> Transformer:
+        """A model with the very same weights and mask, and other outputs. Their layers must be there already."""
+        needed = {"pooled": "pooled/dense", "nsp": "nsp/dense", "mlm": "mlm/dense"}
+        for name in _checked_outputs(outputs):
+            if name in needed and needed[name] not in self.parts:
+                raise ConfigError(
+                    f"This model was built with outputs={self.output_kinds!r} and has no weights for {name!r};"
+                    f" load it again with outputs=({name!r}, ...)."
+                )
+        return type(self)(self.config, self.mask, outputs, parts=self.parts)
+
+    def enable_lora(self, rank: int, layers: Sequence[str] = ("query", "value")) -> None:
+        """Train low-rank changes of the attention projections named in `layers` (Hu et al. 2021, arXiv:2106.09685), and
+        nothing else of the existing weights."""
+        projections = {"query": "query", "key": "key", "value": "value", "output": "output_projection"}
+        for name in layers:
+            if name not in projections:
+                raise ConfigError(f"There is no projection {name!r}.{did_you_mean(name, projections)} Known are {', '.join(projections)}.")
+        self.programs.clear()
+        for part in self.parts.values():
+            part.trainable = isinstance(part, Attention)
+            if isinstance(part, Attention):
+                for name, attribute in projections.items():
+                    projection = getattr(part, attribute)
+                    if name in layers:
+                        projection.enable_lora(rank)
+                        projection.bias.trainable = False
+                    else:
+                        projection.trainable = False
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.quantize`."""
+        self.programs.clear()
+        super().quantize(*args, **kwargs)
+
+    # Weights by name. -----------------------------------------------------------------------------------------------
+
+    def weight_names(self) -> dict[str, tuple[int, ...]]:
+        """The name and shape of every weight, as the tables of checkpoint layouts know them."""
+        return {name: tuple(getattr(layer, attribute).shape) for name, layer, attribute in weights_of(self.parts)}
+
+    def weight_values(self) -> dict[str, np.ndarray]:
+        """The values of every weight by name, with low-rank changes merged in.
+
+        Raises `ConfigError` for a quantised model: its integers are not the weights that a checkpoint holds."""
+        for name, layer, _ in weights_of(self.parts):
+            if layer.quantization_mode:
+                raise ConfigError(
+                    f"{name} is quantised to {layer.quantization_mode}, and a checkpoint holds floating-point weights."
+                    " Save the model as .keras, or write the checkpoint before quantize()."
+                )
+        return {name: ops.convert_to_numpy(getattr(layer, attribute)) for name, layer, attribute in weights_of(self.parts)}
+
+    # Keras. ---------------------------------------------------------------------------------------------------------
+
+    def _make_inputs(self) -> dict[str, Any]:
+        optional = {"segment_ids": "int32", "real": "bool", "position_ids": "int32"}
+        if self.mask.uses("same_document"):
+            optional["document_ids"] = "int32"
+        inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
+        inputs |= {name: keras.Input((None,), dtype=dtype, name=name, optional=True) for name, dtype in optional.items()}
+        if masks.needs_order(self.mask):
+            inputs["order"] = keras.Input((None,), dtype="int32", name="order")
+        return inputs
+
+    def __call__(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, leave the optional ones that are absent to their defaults, and run the model."""
+        return super().__call__(self.complete(inputs), *args, **kwargs)
+
+    def call(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As `__call__`; the JAX trainer comes in by this door."""
+        return super().call(self.complete(inputs), *args, **kwargs)
+
+    def complete(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """`inputs` with None for every optional input that is absent; raises `DataError` when the model cannot take them."""
+        if not isinstance(inputs, Mapping):
+            raise DataError(f"The model takes a dict of inputs such as tokenizer([...]) returns; got {type(inputs).__name__}.")
+        known = {tensor.name: tensor for tensor in self.inputs}
+        for name in inputs:
+            if name not in known:
+                why = {
+                    "order": " Only a mask with `permuted` takes an order.",
+                    "document_ids": " Only a mask with `same_document` takes them.",
+                }
+                raise DataError(
+                    f"There is no input {name!r} under the mask {masks.title(self.mask)}.{why.get(name, did_you_mean(name, known))}"
+                    f" Inputs are {', '.join(known)}."
+                )
+        for name in ("token_ids", "order"):
+            if name in known and inputs.get(name) is None:
+                raise DataError(f"The input {name!r} is missing. Inputs under the mask {masks.title(self.mask)} are {', '.join(known)}.")
+        check_tokens(self.config, inputs)
+        return {name: inputs.get(name) for name in known}
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As Keras does, after checking the inputs; so do `evaluate` and `predict`."""
+        return super().fit(self._checked(x), *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(self._checked(x), *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().predict(self._checked(x), *args, **kwargs)
+
+    def _checked(self, x: Any) -> Any:
+        """`x`, looked at while its ids are still arrays: inside the trainers they are tensors, and JAX gives NaN for an id
+        that no row of the embedding has."""
+        if isinstance(x, Mapping):
+            self.complete(x)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_dict(),
+            "mask": str(self.mask),
+            "outputs": list(self.output_kinds),
+            "dtype": keras.saving.serialize_keras_object(self.parts["embeddings/norm"].dtype_policy),
+            "quantized": {name: layer.quantization_mode for name, layer, _ in weights_of(self.parts) if layer.quantization_mode},
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Transformer:
+        config = dict(config)
+        dtype = keras.saving.deserialize_keras_object(config.pop("dtype"))
+        quantized = config.pop("quantized")
+        model = cls(**config, dtype=dtype)
+        for name, layer, _ in weights_of(model.parts):
+            if name in quantized and not layer.quantization_mode:
+                layer.quantize(quantized[name])
+        return model
+
+
+def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
+    """Raise `DataError` for token, segment or position ids that the embeddings have no row for.
+
+    Lengths are checked whenever they are known; ids only in NumPy arrays and lists, where looking costs nothing."""
+    token_ids = inputs["token_ids"]
+    shape = np.shape(token_ids) if isinstance(token_ids, list | np.ndarray) else tuple(token_ids.shape)
+    if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
+        raise DataError(f"token_ids has the shape {shape}; expected [batch, tokens], with at least one of each.")
+    limit = config.max_position_embeddings
+    if shape[1] is not None and shape[1] > limit and inputs.get("position_ids") is None and inputs.get("document_ids") is None:
+        raise DataError(
+            f"The batch has {shape[1]} tokens a row; the model has {limit} positions. Cut the texts with max_length={limit}, or split them."
+        )
+    rows = {"token_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
+    for name, count in rows.items():
+        ids = inputs.get(name)
+        if isinstance(ids, list | np.ndarray):
+            ids = np.asarray(ids)
+            if ids.min() < 0 or ids.max() >= count:
+                wrong = ids[(ids < 0) | (ids >= count)][0]
+                raise DataError(
+                    f"{name} holds {wrong}; the model's embedding has rows 0 to {count - 1}. Use the tokenizer that came with the model."
+                )
+
+
+def weights_of(parts: Mapping[str, keras.layers.Layer]) -> Iterator[tuple[str, keras.layers.Layer, str]]:
+    """For every weight of `parts`: its name, the layer that holds it and the attribute under which."""
+    for name, part in parts.items():
+        leaves = {name: part}
+        if isinstance(part, Attention):
+            leaves = {f"{name}/{layer.name}": layer for layer in (part.query, part.key, part.value, part.output_projection)}
+        for path, layer in leaves.items():
+            for attribute in ("embeddings", "kernel", "gamma", "beta", "bias"):
+                if hasattr(layer, f"{attribute}_initializer") and getattr(layer, attribute, layer) is not None:
+                    yield f"{path}/{attribute}", layer, attribute
+
+
+@contextmanager
+def initial_values(parts: Mapping[str, keras.layers.Layer], values: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Within, a weight of `parts` that is built starts with its value in `values`, or as it would when there is none.
+
+    Nothing is drawn that a checkpoint would overwrite, and no second copy is made."""
+    changed = []
+    for name, layer, attribute in weights_of(parts):
+        if not layer.built:
+            initializer = getattr(layer, f"{attribute}_initializer")
+            changed.append((layer, f"{attribute}_initializer", initializer))
+            setattr(layer, f"{attribute}_initializer", _Given(values, name, initializer))
+    try:
+        yield
+    finally:
+        for layer, attribute, initializer in changed:
+            setattr(layer, attribute, initializer)
+
+
+class _Given(keras.initializers.Initializer):
+    """An initializer that looks for its value at the moment the weight is made."""
+
+    def __init__(self, values: Mapping[str, np.ndarray], name: str, otherwise: keras.initializers.Initializer) -> None:
+        self.values, self.name, self.otherwise = values, name, otherwise
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        if self.name not in self.values:
+            return self.otherwise(shape, dtype)
+        return ops.convert_to_tensor(owned(self.values[self.name]), dtype=dtype)
+
+
+def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(outputs, str) or not outputs:
+        raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {', '.join(OUTPUTS)}, such as outputs=('mlm',).")
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise ConfigError(f"There is no output {name!r}.{did_you_mean(str(name), OUTPUTS)} Outputs are {', '.join(OUTPUTS)}.")
+    return tuple(outputs)

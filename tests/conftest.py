@@ -1,0 +1,50 @@
+"""What every test shares: the Keras backend, seeds, and the folder of real data.
+
+The backend is that of `KERAS_BACKEND` (default: tensorflow). Tests marked `backends` run on all three, see the Makefile.
+Data that is not part of the project is looked for in `$BERT4K_DATA`, then in `../shared/data`; tests that need it skip without it.
+"""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("BERT4K_DATA") or ROOT.parent / "shared" / "data")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The same examples on every run and no deadlines: a failure is a fault in the code, not luck or a busy machine.
+hypothesis.settings.register_profile("bert4k", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("bert4k")
+
+
+def pytest_report_header() -> str:
+    return f"keras backend: {BACKEND}; real data: {DATA if DATA.is_dir() else 'absent, tests that need it skip'}"
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """Each test starts from the same random state, Keras's own included where Keras is loaded."""
+    random.seed(0)
+    numpy.random.seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; skips the test where there is none."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the real data: {DATA} is not a folder; set BERT4K_DATA to the folder that holds it")
+    return DATA
