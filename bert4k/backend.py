@@ -16,14 +16,12 @@ def compiled(model: keras.Model, function: Callable[..., Any]) -> Callable[..., 
     """`function` as one graph. It takes and returns nested structures of arrays and may call the layers of `model`.
 
     Each new combination of input shapes is compiled once. Weights are read anew at every call, so training the model
-    between calls needs no recompilation. TensorFlow: tf.function. JAX: jit. PyTorch: traced to one graph of tensor
+    between calls needs no recompilation; what gives it other weights, such as LoRA and quantisation, is seen. TensorFlow: tf.function. JAX: jit. PyTorch: traced to one graph of tensor
     operations, which inductor compiles once it has run often, where a C++ compiler is installed.
     """
     match keras.backend.backend():
         case "tensorflow":
-            import tensorflow as tf
-
-            return tf.function(function, autograph=False)
+            return _graph(model, function)
         case "jax":
             import jax
 
@@ -48,6 +46,23 @@ def write_slot(cache: Any, slot: Any, new: Any) -> Any:
 def owned(array: np.ndarray) -> np.ndarray:
     """`array`, copied where the backend would go on sharing its memory, which may be a read-only file."""
     return np.array(array) if keras.backend.backend() == "torch" else array
+
+
+def _graph(model: keras.Model, function: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    # A graph holds the variables that it met. Kept here, too, so that none of them can be freed and its id given to another.
+    variables: list[Any] = []
+    graph: Callable[..., Any] | None = None
+
+    def call(*args: Any) -> Any:
+        nonlocal variables, graph
+        current = model.variables
+        if graph is None or list(map(id, current)) != list(map(id, variables)):
+            variables, graph = current, tf.function(function, autograph=False)
+        return graph(*args)
+
+    return call
 
 
 def _stateless(model: keras.Model, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,13 +10,13 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bert4k
 from bert4k.errors import ConfigError, DataError, Error
+from bert4k.quiet import import_backend
 
 if TYPE_CHECKING:
     from bert4k.decoding.samplers import Sampler
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def generate(options: argparse.Namespace) -> None:
     """bert4k generate"""
-    _import_backend()
+    import_backend()
     sampler = _sampler(options)
     limits = {name: getattr(options, name) for name in ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty")}
     texts = _texts(options.texts)
@@ -146,7 +146,7 @@ def _sampler(options: argparse.Namespace) -> Sampler:
 
 def fill(options: argparse.Namespace) -> None:
     """bert4k fill"""
-    _import_backend()
+    import_backend()
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("mlm",))
     for text in texts:
@@ -160,7 +160,7 @@ def fill(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """bert4k score"""
-    _import_backend()
+    import_backend()
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("mlm",))
     for text, value in zip(texts, bert4k.score(model, tokenizer, _pairs(texts)), strict=True):
@@ -172,7 +172,7 @@ def score(options: argparse.Namespace) -> None:
 
 def embed(options: argparse.Namespace) -> None:
     """bert4k embed"""
-    _import_backend()
+    import_backend()
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("pooled",) if options.pooling == "pooled" else ("sequence",))
     vectors = bert4k.embed(model, tokenizer, _pairs(texts), options.pooling)
@@ -192,7 +192,7 @@ def embed(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """bert4k inspect"""
-    _import_backend(light=True)
+    import_backend(light=True)
     found = bert4k.inspect(options.model)
     summary, report = found.summary, found.report
     if options.json:
@@ -233,7 +233,7 @@ def mask(options: argparse.Namespace) -> None:
         raise DataError(
             f"Got {len(options.texts)} texts; a mask is drawn over one, or over a source and its target. Put quotes round each."
         )
-    _import_backend(light=True)
+    import_backend(light=True)
     from bert4k import masks, pictures
 
     drawn = masks.get(options.mask)
@@ -250,7 +250,7 @@ def mask(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """bert4k convert"""
-    _import_backend()
+    import_backend()
     from bert4k import hub
 
     path = hub.locate(options.source)
@@ -292,29 +292,6 @@ def _pairs(texts: Sequence[str]) -> list[Any]:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
-
-
-def _import_backend(light: bool = False) -> None:
-    """Import Keras without what its backend's C++ code tells standard error, which is shown after all when the import fails.
-
-    light: no model will run, so NumPy will do for a backend, and half the waiting is spared."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if light:
-        os.environ.setdefault("KERAS_BACKEND", "numpy")
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as told:
-        os.dup2(told.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-        except BaseException:
-            told.seek(0)
-            os.write(shown, told.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(shown, 2)
-            os.close(shown)
 
 
 if __name__ == "__main__":

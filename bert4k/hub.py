@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
+import zipfile
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from bert4k import masks
 from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
@@ -63,7 +66,7 @@ def load(
             raise ConfigError(
                 f"{path} is a whole model; layers, keep_tokens, dtype, allow_missing and overrides apply to checkpoints only."
             )
-        return _load_keras(path, mask, outputs)
+        return _load_keras(path, mask, outputs, model)
     folder = path if path.is_dir() else path.parent
     config = Config.from_file(_config_file(folder)).override(**overrides)
     stored = open_checkpoint(path)
@@ -74,12 +77,12 @@ def load(
     stored_vocabulary = config.vocab_size
     if keep_tokens is not None:
         tokenizer = _pruned(tokenizer, keep_tokens)
-        config = config.override(vocab_size=len(tokenizer))
+        config = config.override(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_id)
 
     values: ChainMap[str, Any] = ChainMap()
     # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
     # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
-    with keras.StatelessScope():
+    with _Waiting():
         built = model(config, mask, outputs, values=values, dtype=dtype)
         wanted = built.weight_names()
         for name in set(_BY_TOKEN) & set(wanted):
@@ -104,10 +107,6 @@ def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: s
     folder = Path(folder)
     check_target(folder)
     _check_vocabulary(tokenizer, model.config, folder)
-    if format != "keras" and any(layer.quantization_mode for layer in model._flatten_layers() if hasattr(layer, "quantization_mode")):
-        raise ConfigError(
-            f"The model is quantised, and the {format} layout holds plain floats. Save it with format='keras', or before quantising."
-        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -139,7 +138,7 @@ def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
     """The model of a source with every output that it has weights for."""
     path = locate(source)
     if path.suffix == ".keras":
-        return _load_keras(path, masks.encoder, None)
+        return _load_keras(path, masks.encoder, None, Transformer)
     report = inspect(path).report
     lacking = {name.partition("/")[0] for name in report.missing} if report else set()
     if "pooled" in lacking:
@@ -179,10 +178,10 @@ def inspect(source: str | Path) -> Inspection:
 
 def locate(source: str | Path) -> Path:
     """The path of a source: a file or folder, the prefix of a checkpoint, or a name of the catalogue."""
-    path = Path(source)
-    if path.is_dir() and not any(path.glob("*.index")) and (path / _KERAS_FILE).exists():
+    path = Path(source)  # asked of os.path, which knows no file of an impossible name and does not raise
+    if os.path.isdir(path) and not any(path.glob("*.index")) and (path / _KERAS_FILE).exists():
         return path / _KERAS_FILE
-    if path.exists() or path.with_name(path.name + ".index").exists():
+    if os.path.exists(path) or os.path.exists(f"{path}.index"):
         return path
     shipped = catalogue()
     if str(source) in shipped:
@@ -195,7 +194,7 @@ def locate(source: str | Path) -> Path:
 
 def _report(stored: Stored, config: Config) -> Report:
     """How a checkpoint fits the model of its config with every output, without making a weight."""
-    with keras.StatelessScope(initialize_variables=False):
+    with _Waiting(initialize_variables=False):
         wanted = Transformer(config, outputs=OUTPUTS).weight_names()
     return BERT[stored.layout].bind(stored, wanted, config.num_hidden_layers).report
 
@@ -214,10 +213,22 @@ def _config_file(folder: Path) -> Path:
     )
 
 
-def _load_keras(path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None) -> tuple[Transformer, Tokenizer]:
-    loaded = keras.saving.load_model(path, compile=False)
-    if not isinstance(loaded, Transformer):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a bert4k Transformer. Load it with keras.saving.load_model.")
+def _load_keras(
+    path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None, expected: type[Transformer]
+) -> tuple[Transformer, Tokenizer]:
+    try:
+        loaded = keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"Keras cannot load {path}: {reason[:300]} The file may be cut off, or hold a class of your own: import the module that"
+            " registers it first."
+        ) from error
+    if not isinstance(loaded, expected):
+        raise CheckpointError(
+            f"{path} holds a {type(loaded).__name__}; expected a {expected.__name__} of bert4k."
+            " Load it with keras.saving.load_model, or give its own class as model=."
+        )
     tokenizer = Tokenizer.from_folder(path.parent)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
     return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(mask), tokenizer
@@ -243,6 +254,11 @@ def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> Non
             f"The vocabulary has {len(tokenizer):,} tokens and the model's embedding {config.vocab_size:,} rows ({folder})."
             " Each token needs its row: use the vocab.txt and the config that were released together."
         )
+    if tokenizer.pad_id != config.pad_token_id:
+        raise VocabularyError(
+            f"[PAD] is token {tokenizer.pad_id} of the vocabulary, and the model takes token {config.pad_token_id} for padding ({folder})."
+            f" It would look at padding and overlook a word: load it with pad_token_id={tokenizer.pad_id}, or correct the config."
+        )
 
 
 def _checked_layers(layers: Sequence[int], config: Config) -> Sequence[int]:
@@ -258,6 +274,29 @@ def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
     vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
     special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
     return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=tokenizer.special_tokens_in_text)
+
+
+class _Waiting(keras.StatelessScope):
+    """Within, variables get a shape and wait for their value, which they receive on leaving.
+
+    When an error gives the model up, or only its shapes were wanted, its variables are forgotten: Keras would draw random values for all
+    of them, here or at the end of whatever scope comes next.
+    """
+
+    def __enter__(self) -> _Waiting:
+        self._earlier = len(self._waiting())
+        super().__enter__()
+        return self
+
+    def __exit__(self, error: Any, *rest: Any) -> None:
+        if error is not None or not self.initialize_variables:
+            del self._waiting()[self._earlier :]
+            self.initialize_variables = False
+        super().__exit__(error, *rest)
+
+    @staticmethod
+    def _waiting() -> list[Any]:
+        return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
 
 
 class _Rows(Mapping[str, np.ndarray]):

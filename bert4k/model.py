@@ -22,7 +22,7 @@ from keras import ops
 from bert4k import masks
 from bert4k.backend import owned
 from bert4k.config import Config
-from bert4k.errors import ConfigError, DataError, did_you_mean
+from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.layers import ACTIVATIONS, Attention, Bias, TokenInputs
 
 OUTPUTS = ("sequence", "pooled", "mlm", "nsp")
@@ -231,6 +231,12 @@ class Transformer(keras.Model):
         """As `__call__`; the JAX trainer comes in by this door."""
         return super().call(self.complete(inputs), *args, **kwargs)
 
+    def compute_output_spec(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As Keras does inside a larger functional model; it asks every input for its shape, which absent ones do not have."""
+        shape = inputs["token_ids"].shape
+        absent = {tensor.name: keras.KerasTensor(shape, tensor.dtype) for tensor in self.inputs if inputs.get(tensor.name) is None}
+        return super().compute_output_spec({**inputs, **absent}, *args, **kwargs)
+
     def complete(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """`inputs` with None for every optional input that is absent; raises `DataError` when the model cannot take them."""
         if not isinstance(inputs, Mapping):
@@ -355,7 +361,10 @@ class _Given(keras.initializers.Initializer):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         if self.name not in self.values:
             return self.otherwise(shape, dtype)
-        return ops.convert_to_tensor(owned(self.values[self.name]), dtype=dtype)
+        value = self.values[self.name]
+        if value.shape != tuple(shape):
+            raise CheckpointError(f"{self.name} has the shape {value.shape}; this model's config makes it {tuple(shape)}. Correct one of them.")
+        return ops.convert_to_tensor(owned(value), dtype=dtype)
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ from bert4k.masks import Mask
 
 MAX_TOKENS = 128  # beyond, no label can be read on a screen
 
-# A special token; a word, number or accented run in scripts that write words (from U+1100 on, characters stand alone); one character.
-_TOKEN = re.compile(r"\[[A-Z]+\]|(?:[^\W\u1100-\U0010ffff]|[\u0300-\u036f])+|\S")
+# A special token; a word, number or accented run in scripts that write words (from U+2E80 on, characters stand alone); one character.
+_TOKEN = re.compile(r"\[[A-Z]+\]|(?:[^\W\u2e80-\U0010ffff]|[\u0300-\u036f])+|\S")
 _PAD = "[PAD]"
 
 _FONT = Path(__file__).parent / "fonts" / "DroidSansFallbackFull.ttf"

@@ -38,7 +38,15 @@ def test_a_released_config_is_the_default_base_model() -> None:
 def test_google_and_hugging_face_keys_round_trip() -> None:
     for config in (
         Config(vocab_size=100),
-        Config(vocab_size=7, hidden_size=6, num_attention_heads=3, hidden_act="gelu_new", layer_norm_eps=1e-6, pad_token_id=3, type_vocab_size=1),
+        Config(
+            vocab_size=7,
+            hidden_size=6,
+            num_attention_heads=3,
+            hidden_act="gelu_new",
+            layer_norm_eps=1e-6,
+            pad_token_id=3,
+            type_vocab_size=1,
+        ),
     ):
         assert Config.from_dict(config.to_google()) == config
         assert Config.from_dict(config.to_huggingface()) == config

@@ -147,7 +147,9 @@ def test_attention_is_rebuilt_from_its_config() -> None:
 def decodings(draw: st.DrawFn) -> tuple[masks.Mask, np.ndarray]:
     """A mask that never looks ahead of the query within the target, and which source slots are real (ragged, left or right)."""
     part = st.one_of(st.just(masks.causal), st.just(masks.source), st.integers(1, 7).map(masks.window), st.just(~masks.source))
-    inner = draw(st.recursive(part, lambda x: st.one_of(st.tuples(x, x).map(lambda p: p[0] & p[1]), st.tuples(x, x).map(lambda p: p[0] | p[1]))))
+    inner = draw(
+        st.recursive(part, lambda x: st.one_of(st.tuples(x, x).map(lambda p: p[0] & p[1]), st.tuples(x, x).map(lambda p: p[0] | p[1])))
+    )
     lengths = draw(st.lists(st.integers(0, 4), min_size=2, max_size=2))
     real = np.array([[k < length for k in range(4)] for length in lengths])
     return inner & (masks.causal | masks.source), real[:, ::-1] if draw(st.booleans()) else real

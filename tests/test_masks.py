@@ -186,7 +186,14 @@ def test_padding_anywhere_changes_nothing_for_real_tokens() -> None:
     for row in (GAPS, LEADING, PADDED):
         kept = [k for k, (_, real) in enumerate(row) if real]
         bare = [row[k] for k in kept]
-        for mask in (masks.encoder, masks.lm, masks.reverse_lm, masks.seq2seq, masks.window(2), masks.causal & masks.window(2) | masks.source):
+        for mask in (
+            masks.encoder,
+            masks.lm,
+            masks.reverse_lm,
+            masks.seq2seq,
+            masks.window(2),
+            masks.causal & masks.window(2) | masks.source,
+        ):
             full = matrix(mask, row)
             np.testing.assert_array_equal(full[np.ix_(kept, kept)], matrix(mask, bare), err_msg=str(mask))
             assert not np.delete(full, kept, axis=1).any(), "padding is seen by nobody"
@@ -293,7 +300,9 @@ def test_a_mask_parses_from_its_own_text(mask: masks.Mask) -> None:
 
 @settings(max_examples=40)
 @given(MASKS, TOKENS, DOCUMENTS, st.integers(0, 5), st.integers(1, 6))
-def test_a_slice_of_rows_is_that_part_of_the_matrix(mask: masks.Mask, row: reference.Row, documents: list[int], start: int, count: int) -> None:
+def test_a_slice_of_rows_is_that_part_of_the_matrix(
+    mask: masks.Mask, row: reference.Row, documents: list[int], start: int, count: int
+) -> None:
     count = min(count, 6 - start)
     keys = tokens(mask, row, document_ids=documents)
     part = evaluate(mask, keys.rows(ops.convert_to_tensor(start, "int32"), count), keys)

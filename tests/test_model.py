@@ -14,7 +14,7 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.config import Config
-from bert4k.errors import ConfigError, DataError
+from bert4k.errors import CheckpointError, ConfigError, DataError
 from bert4k.layers import Attention
 from bert4k.model import OUTPUTS, Transformer
 
@@ -245,7 +245,7 @@ def test_weights_without_a_value_start_random_and_different() -> None:
 
 
 def test_a_value_of_the_wrong_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(CheckpointError, match=r"inner/kernel has the shape \(12, 19\); this model's config makes it \(12, 20\)"):
         build(values={"block_0/feed_forward/inner/kernel": np.zeros((12, 19), "float32")})
 
 
@@ -330,7 +330,9 @@ def saved(model: keras.Model, folder: Path) -> Any:
     return keras.saving.load_model(folder / "model.keras")
 
 
-@pytest.mark.parametrize("mask", ["encoder", "seq2seq", "causal & window(3) | source & ~permuted(seed=3)", "permuted(order=(0, 2, 1, 3, 5, 4))"])
+@pytest.mark.parametrize(
+    "mask", ["encoder", "seq2seq", "causal & window(3) | source & ~permuted(seed=3)", "permuted(order=(0, 2, 1, 3, 5, 4))"]
+)
 def test_round_trip(mask: str, tmp_path: Path) -> None:
     model = build(mask, OUTPUTS)
     again = saved(model, tmp_path)
@@ -355,7 +357,9 @@ def test_mixed_precision_is_finite_and_close(policy: str, full: Transformer) -> 
     for name, value in model(BATCH).items():
         expected = numpy(full(BATCH)[name])
         assert np.isfinite(numpy(value)).all()
-        assert np.abs(numpy(value) - expected).max() < (0.02 if "float16" in policy and "b" not in policy else 0.1) * np.abs(expected).max(), name
+        assert (
+            np.abs(numpy(value) - expected).max() < (0.02 if "float16" in policy and "b" not in policy else 0.1) * np.abs(expected).max()
+        ), name
     model = model.with_outputs("mlm")
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert np.isfinite(model.fit(BATCH, BATCH["token_ids"], epochs=2, verbose=0).history["loss"]).all()
@@ -442,7 +446,11 @@ def test_quantized_models_stay_close_and_reload(quiet: None, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("mask", "batch", "message"),
     [
-        ("encoder", {"token_ids": ids("ab"), "segment": digits("00")}, "no input 'segment'.*Did you mean 'segment_ids'.*Inputs are token_ids"),
+        (
+            "encoder",
+            {"token_ids": ids("ab"), "segment": digits("00")},
+            "no input 'segment'.*Did you mean 'segment_ids'.*Inputs are .*token_ids",
+        ),
         ("encoder", {"token_ids": ids("ab"), "order": digits("01")}, "no input 'order'.*Only a mask with `permuted`"),
         ("encoder", {"token_ids": ids("ab"), "document_ids": digits("01")}, "no input 'document_ids'.*Only a mask with `same_document`"),
         ("permuted", {"token_ids": ids("ab")}, "input 'order' is missing"),

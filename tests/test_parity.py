@@ -94,7 +94,11 @@ def run_theirs(model: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
     tensors = {name: torch.tensor(value, dtype=torch.long) for name, value in batch.items()}
     mask = (tensors["token_ids"] != 0).long()
     out = model(
-        input_ids=tensors["token_ids"], token_type_ids=tensors["segment_ids"], attention_mask=mask, output_hidden_states=True, return_dict=True
+        input_ids=tensors["token_ids"],
+        token_type_ids=tensors["segment_ids"],
+        attention_mask=mask,
+        output_hidden_states=True,
+        return_dict=True,
     )
     sequence = out.hidden_states[-1]
     return {"sequence": sequence, "pooled": model.bert.pooler(sequence), "mlm": out.prediction_logits, "nsp": out.seq_relationship_logits}
@@ -106,9 +110,7 @@ def differences(ours: Transformer, theirs: Any, batch: dict[str, np.ndarray]) ->
     with torch.no_grad():
         expected = {name: value.numpy() for name, value in run_theirs(theirs, batch).items()}
     real = batch["token_ids"] != 0
-    return {
-        name: float(np.abs(found[name] - expected[name])[real if found[name].ndim == 3 else slice(None)].max()) for name in OUTPUTS
-    }
+    return {name: float(np.abs(found[name] - expected[name])[real if found[name].ndim == 3 else slice(None)].max()) for name in OUTPUTS}
 
 
 TINY = dict(vocab_size=61, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=40, max_position_embeddings=20)
@@ -201,7 +203,8 @@ def compare_gradients(**changes: Any) -> None:
     real = batch["token_ids"] != 0
     shapes = {name: value.shape for name, value in ours(batch).items()}
     weights = {
-        name: (random.standard_normal(shape) * (real[..., None] if len(shape) == 3 else 1)).astype("float32") for name, shape in shapes.items()
+        name: (random.standard_normal(shape) * (real[..., None] if len(shape) == 3 else 1)).astype("float32")
+        for name, shape in shapes.items()
     }
     found, expected = our_gradients(ours, batch, weights), their_gradients(theirs, batch, weights)
     assert len(found) == len(expected)
@@ -218,7 +221,9 @@ def compare_gradients(**changes: Any) -> None:
             assert np.linalg.norm(gradient - reference) <= 1e-4 * scale, (name, np.linalg.norm(gradient - reference) / scale)
 
 
-@pytest.mark.parametrize("changes", [{}, {"type_vocab_size": 3, "hidden_act": "gelu_new", "layer_norm_eps": 1e-6, "initializer_range": 0.2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"type_vocab_size": 3, "hidden_act": "gelu_new", "layer_norm_eps": 1e-6, "initializer_range": 0.2}]
+)
 def test_gradients_of_every_weight(changes: dict[str, Any]) -> None:
     compare_gradients(**TINY | changes)
 

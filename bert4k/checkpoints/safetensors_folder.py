@@ -122,6 +122,7 @@ def write_safetensors(folder: str | Path, arrays: Mapping[str, Any], max_shard_b
 def _save(arrays: dict[str, Array], file: Path) -> None:
     try:
         save_file(arrays, file, {"format": "pt"})  # transformers refuses files that do not name a format
+        file.chmod(0o644)  # it comes readable by its owner alone
     except SafetensorError as error:
         raise CheckpointError(f"Cannot write {file.parent}: {error}. Nothing was left half-written; is the disk full?") from error
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bert4k.errors import ConfigError
+
 
 def bucket(size: int) -> int:
     """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24 ... that holds `size`: at most a third is wasted."""
@@ -17,6 +19,8 @@ def bucket(size: int) -> int:
 
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
     """Indices of rows, the longest first, at most `batch_size` together and all of one bucket."""
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: expected at least 1.")
     order = np.argsort(-np.asarray(lengths), kind="stable")
     begin = 0
     for at in range(1, len(order) + 1):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from keras import ops
 
-from bert4k.decoding.samplers import IMPOSSIBLE
+from bert4k.decoding.samplers import IMPOSSIBLE, LOST
 from bert4k.errors import ConfigError
 
 
@@ -15,8 +16,9 @@ from bert4k.errors import ConfigError
 class Constraint:
     """Rules for every hypothesis of a decoding run.
 
-    forbidden: token ids that never come. min_tokens: the end token comes after at least so many. no_repeat_ngram: no
-    sequence of so many tokens comes twice (Paulus et al. 2017, arXiv:1705.04304); 0 switches it off.
+    forbidden: token ids that never come. min_tokens: the end token comes after at least so many, or earlier where the other
+    rules leave nothing else. no_repeat_ngram: no sequence of so many tokens comes twice (Paulus et al. 2017,
+    arXiv:1705.04304); 0 switches it off.
     repetition_penalty: multiplies the log-probability of tokens written before, so above 1 makes them less likely (after
     Keskar et al. 2019, arXiv:1909.05858, who divide logits).
     """
@@ -29,7 +31,7 @@ class Constraint:
     def __post_init__(self) -> None:
         if self.min_tokens < 0 or self.no_repeat_ngram < 0:
             raise ConfigError(f"min_tokens={self.min_tokens}, no_repeat_ngram={self.no_repeat_ngram}: expected 0 (off) or more.")
-        if not self.repetition_penalty > 0:
+        if not 0 < self.repetition_penalty < inf:
             raise ConfigError(f"repetition_penalty={self.repetition_penalty}: expected a number above 0; 1 changes nothing.")
 
     def __call__(self, log_probs: Any, tokens: Any, slot: Any, end: Any) -> Any:
@@ -41,11 +43,12 @@ class Constraint:
             log_probs = ops.where(_marked(tokens, written, vocabulary), log_probs * self.repetition_penalty, log_probs)
         if self.no_repeat_ngram:
             log_probs = ops.where(_marked(*self._completions(tokens, slot), vocabulary), IMPOSSIBLE, log_probs)
-        if self.min_tokens:
-            log_probs = ops.where(ops.logical_and(ids == end, slot < self.min_tokens), IMPOSSIBLE, log_probs)
         if self.forbidden:
             never = ops.any(ids[:, None] == ops.convert_to_tensor(self.forbidden, "int32")[None], axis=1)
             log_probs = ops.where(never, IMPOSSIBLE, log_probs)
+        if self.min_tokens:
+            going_on = ops.where(ops.logical_and(ids == end, slot < self.min_tokens), IMPOSSIBLE, log_probs)
+            log_probs = ops.where(ops.any(going_on > LOST, axis=-1, keepdims=True), going_on, log_probs)
         return log_probs
 
     def _completions(self, tokens: Any, slot: Any) -> tuple[Any, Any]:

@@ -15,11 +15,14 @@ from bert4k import masks
 from bert4k.decoding.batches import bucket, by_length, padded
 from bert4k.decoding.constraints import Constraint
 from bert4k.decoding.loop import Decoder, Request, decoder
-from bert4k.decoding.samplers import Greedy, Hypotheses, Sampler
-from bert4k.errors import ConfigError, DataError
+from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
+from bert4k.errors import ConfigError, DataError, VocabularyError
 from bert4k.model import Transformer
 from bert4k.progress import track
 from bert4k.tokenizers import Tokenizer
+
+
+SHORTEST = 8  # tokens: sources of fewer share a bucket, since a graph of their own would cost more than their padding
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def generate(
     sampler = sampler or Greedy()
     constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     random = _random_numbers(rows, sampler, bucket(max_tokens))
-    batches = list(by_length([len(row) for row in rows], batch_size))
+    batches = list(by_length([max(len(row), SHORTEST) for row in rows], batch_size))
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
         run, request = _request(model, tokenizer, [rows[index] for index in batch], sampler, constraint, max_tokens, random[batch])
@@ -94,7 +97,7 @@ def stream(
 
     Stop iterating to cancel. A beam decides only at its end and cannot stream (`ConfigError`)."""
     sampler = sampler or Greedy()
-    if sampler.width != 1:
+    if sampler.width != 1 or isinstance(sampler, Beam):
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
     constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
@@ -119,9 +122,10 @@ def _encode(model: Transformer, tokenizer: Tokenizer, sources: Sequence[str], ma
         raise DataError(f"generate() takes a list of sources, got {type(sources).__name__}. Put a single text in a list.")
     if not sources:
         raise DataError("There are no sources: the list is empty. Give at least one text.")
-    if max_tokens < 1:
-        raise ConfigError(f"max_tokens={max_tokens}: expected at least 1.")
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ConfigError(f"max_tokens={max_tokens!r}: expected a whole number, at least 1.")
     check_generates(model)
+    check_vocabulary(model, tokenizer)
     limit = model.config.max_position_embeddings
     rows = []
     for place, source in enumerate(sources):
@@ -151,6 +155,15 @@ def check_generates(model: Transformer) -> None:
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens look at those after them, so the text cannot be written one by one."
             " Use model.with_mask('lm') to continue texts, or model.with_mask('seq2seq') to answer them."
+        )
+
+
+def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Raise `VocabularyError` unless the tokenizer has a token for each of the model's, and no more."""
+    if len(tokenizer) != model.config.vocab_size:
+        raise VocabularyError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model's embedding {model.config.vocab_size} rows, so the ids of one mean nothing"
+            " to the other. Use the tokenizer that was loaded with the model."
         )
 
 
@@ -187,7 +200,7 @@ def _request(
     random: np.ndarray,
 ) -> tuple[Decoder, Request]:
     """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets."""
-    count, length, slots = bucket(len(rows)), max(8, bucket(max(map(len, rows)))), bucket(max_tokens)
+    count, length, slots = bucket(len(rows)), bucket(max(SHORTEST, *map(len, rows))), bucket(max_tokens)
     lengths = padded([[len(row)] for row in rows], 0, 1, count)
     request = Request(
         token_ids=padded(rows, tokenizer.pad_id, length, count),
@@ -201,9 +214,11 @@ def _request(
 
 
 def _generations(tokenizer: Tokenizer, hypotheses: Any, row: int) -> list[Generation]:
-    """The hypotheses of one row as texts."""
+    """The hypotheses of one row as texts, without those that could not come: a beam may be wider than what is possible."""
     texts = []
     for tokens, log_probs, score, length, ended in zip(*(field[row] for field in hypotheses), strict=True):
         ids = tuple(int(token) for token in tokens[: length - int(ended)])
-        texts.append(Generation(tokenizer.decode(ids), ids, float(score), tuple(float(value) for value in log_probs[:length]), bool(ended)))
+        if score > LOST:
+            each = tuple(float(value) for value in log_probs[:length])
+            texts.append(Generation(tokenizer.decode(ids), ids, float(score), each, bool(ended)))
     return texts

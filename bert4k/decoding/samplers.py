@@ -7,6 +7,7 @@ and `result`. Shapes: B rows (sources), W hypotheses a row, T slots, V vocabular
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from keras import ops, tree
@@ -32,6 +33,11 @@ class Book(NamedTuple):
 
     live: Hypotheses
     pool: Any = ()  # the finished Hypotheses of a beam search
+
+
+def _counts(value: object, least: int = 1) -> bool:
+    """Whether `value` is a whole number of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def blank(rows: int, width: int, slots: int, score: float = 0.0) -> Hypotheses:
@@ -139,16 +145,18 @@ class Sample(Sampler):
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not 0 < self.temperature < inf:
             raise ConfigError(
                 f"sample(temperature={self.temperature}): expected a number above 0; use bert4k.greedy() for the most probable token."
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"sample(top_k={self.top_k}): expected at least 1 token to draw from.")
+        if self.top_k is not None and not _counts(self.top_k):
+            raise ConfigError(f"sample(top_k={self.top_k!r}): expected a whole number of tokens to draw from, at least 1.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"sample(top_p={self.top_p}): expected a share of the probability in (0, 1].")
-        if self.count < 1:
-            raise ConfigError(f"sample(count={self.count}): expected at least 1 sample a source.")
+        if not _counts(self.count):
+            raise ConfigError(f"sample(count={self.count!r}): expected at least 1 sample a source.")
+        if self.seed is not None and not _counts(self.seed, least=0):
+            raise ConfigError(f"sample(seed={self.seed!r}): expected a whole number, at least 0, or None for other texts at every call.")
 
     @property
     def width(self) -> int:
@@ -160,7 +168,8 @@ class Sample(Sampler):
 
     def token(self, log_probs: Any, uniform: Any) -> Any:
         # Inversion of the cumulative distribution: one number decides, the same on every backend.
-        values, candidates = log_probs / self.temperature, None
+        # What may not come stays impossible at any temperature.
+        values, candidates = ops.where(log_probs > LOST, log_probs / self.temperature, IMPOSSIBLE), None
         if self.top_k is not None or self.top_p is not None:
             vocabulary = values.shape[-1]
             values, candidates = ops.top_k(values, min(self.top_k or vocabulary, vocabulary))
@@ -186,10 +195,14 @@ class Beam(Sampler):
     n_best: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.beams, int) or self.beams < 1:
-            raise ConfigError(f"beam({self.beams!r}): expected a width of at least 1; bert4k.greedy() is beam(1).")
-        if not 1 <= self.n_best <= self.beams:
-            raise ConfigError(f"beam({self.beams}, n_best={self.n_best}): expected between 1 and {self.beams}, the width.")
+        if not _counts(self.beams):
+            raise ConfigError(
+                f"beam({self.beams!r}): expected a whole number of hypotheses, at least 1. To follow one text only, use bert4k.greedy()."
+            )
+        if not _counts(self.n_best) or self.n_best > self.beams:
+            raise ConfigError(f"beam({self.beams}, n_best={self.n_best!r}): expected between 1 and {self.beams}, the width.")
+        if not isfinite(self.length_penalty):
+            raise ConfigError(f"beam(length_penalty={self.length_penalty}): expected a number; 0 compares plain sums, 1 means.")
 
     @property
     def width(self) -> int:
@@ -227,8 +240,9 @@ class Beam(Sampler):
 
     def settled(self, book: Book, slot: Any, limit: Any) -> Any:
         best = book.live.score[:, 0]
-        # A live score only falls; divided by a power of the length it may still rise, at most to one of these.
-        bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(slot + 2, 1)))
+        # A live score only falls; divided by a power of the length it may still rise, at most to one of these: as long as it may
+        # become, or as it is (under a negative penalty, where it must not come back as unfinished and beat the pool).
+        bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(slot + 1, 1)))
         return ops.logical_and(book.pool.score[:, self.n_best - 1] > LOST, book.pool.score[:, self.n_best - 1] >= bound)
 
     def result(self, book: Book) -> Hypotheses:

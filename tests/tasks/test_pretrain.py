@@ -84,6 +84,11 @@ def test_masked_hides_15_percent_in_the_proportions_of_bert(tokenizer):
     assert len(np.unique(asked, axis=0)) > 190  # drawn anew each time
 
 
+def test_masked_asks_for_the_share_it_is_told(tokenizer):
+    example = pretrain.masked(tokenizer, "灯" * 50, np.random.default_rng(0), share=0.3)
+    assert (example.labels >= 0).sum() == 15
+
+
 def test_even_a_single_character_is_masked(tokenizer):
     assert (pretrain.masked(tokenizer, "灯", np.random.default_rng(0)).labels >= 0).sum() == 1
 
@@ -116,7 +121,7 @@ def test_some_clauses_are_a_piece_of_the_text():
 def test_a_packed_text_computes_what_it_computes_alone_under_the_mask_that_users_load(corpus, tokenizer, objective, mask):
     transformer = pretrain.make_transformer(len(tokenizer), TINY)
     random = np.random.default_rng(1)
-    examples = [next(pretrain.draw(objective, corpus, tokenizer, random)) for _ in range(40)]
+    examples = [next(pretrain.draw(objective, corpus, tokenizer, TINY, random)) for _ in range(40)]
     inputs, _, weights = pretrain.pack(iter(examples), TINY.rows, 2 * TINY.length, 2 * TINY.length)
     assert inputs["document_ids"].max() > 0 and weights.any()
     packed = transformer.with_outputs("sequence").predict_on_batch({name: inputs[name] for name in inputs if name != "positions"})
@@ -146,8 +151,8 @@ def test_the_order_is_what_makes_the_difference(tokenizer):
 @pytest.mark.parametrize("objective", pretrain.OBJECTIVES)
 def test_pack_loses_no_label_and_overfills_no_row(corpus, tokenizer, objective):
     length = TINY.length
-    predictions = int(pretrain.PREDICTIONS[objective] * length)
-    source = pretrain.draw(objective, corpus, tokenizer, np.random.default_rng(5))
+    predictions = pretrain.predictions(TINY)[objective]
+    source = pretrain.draw(objective, corpus, tokenizer, TINY, np.random.default_rng(5))
     drawn = []
     inputs, labels, weights = pretrain.pack((drawn.append(example) or example for example in source), 3, length, predictions)
     assert inputs["token_ids"].shape == (3, length) and labels.shape == weights.shape == (3, predictions)

@@ -1,0 +1,28 @@
+"""Importing Keras without the noise of its backend."""
+
+import os
+import sys
+import tempfile
+
+
+def import_backend(light: bool = False) -> None:
+    """Import Keras without what its backend's C++ code tells standard error, which is shown after all when the import fails.
+
+    light: no model will run, so NumPy will do for a backend, and half the waiting is spared."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if light:
+        os.environ.setdefault("KERAS_BACKEND", "numpy")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as told:
+        os.dup2(told.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        except BaseException:
+            told.seek(0)
+            os.write(shown, told.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)

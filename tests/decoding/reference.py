@@ -1,0 +1,179 @@
+"""Decoding written out the slow way: a BERT in NumPy without a cache, and greedy, sampling and beam search in plain Python.
+
+Nothing here uses the library's layers, masks or samplers. A hypothesis is computed anew, whole, for every token that is added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import reference_masks as rules
+
+MASKS: dict[str, rules.Rule] = {
+    "encoder": rules.real,
+    "lm": rules.causal,
+    "seq2seq": rules.seq2seq,
+    "(causal & window(4) | source) & real": lambda row, i, j: rules.causal(row, i, j) and rules.window(4)(row, i, j) or rules.source(row, i, j),
+}
+
+Next = Callable[[tuple[int, ...]], np.ndarray]  # tokens written so far -> log-probabilities [V] of the next
+
+
+class Found(NamedTuple):
+    """A hypothesis: its tokens, the end token included, their log-probabilities, and what it is ranked by."""
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    score: float
+
+
+class Bert:
+    """The model in float64, from the weights of a Transformer under the mask of that name."""
+
+    def __init__(self, model: Any, mask: str) -> None:
+        self.config, self.rule = model.config, MASKS[mask]
+        self.weights = {name: value.astype("float64") for name, value in model.weight_values().items()}
+
+    def dense(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.weights[f"{name}/kernel"] + self.weights[f"{name}/bias"]
+
+    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
+        return x * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
+
+    def sequence(self, ids: Sequence[int], segments: Sequence[int]) -> np.ndarray:
+        """The last layer, [L, H]."""
+        allowed = rules.matrix(self.rule, [(segment, True) for segment in segments])
+        table = {kind: self.weights[f"embeddings/{kind}/embeddings"] for kind in ("token", "segment", "position")}
+        x = self.norm("embeddings/norm", table["token"][list(ids)] + table["segment"][list(segments)] + table["position"][: len(ids)])
+        for block in (f"block_{index}" for index in range(self.config.num_hidden_layers)):
+            query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
+            heads = np.split(np.arange(self.config.hidden_size), self.config.num_attention_heads)
+            looked = np.concatenate([rules.attention(query[:, head], key[:, head], value[:, head], allowed) for head in heads], axis=1)
+            x = self.norm(f"{block}/attention_norm", x + self.dense(f"{block}/attention/output", looked))
+            inner = gelu(self.dense(f"{block}/feed_forward/inner", x))
+            x = self.norm(f"{block}/feed_forward_norm", x + self.dense(f"{block}/feed_forward/outer", inner))
+        return x
+
+    def log_probs(self, ids: Sequence[int], segments: Sequence[int]) -> np.ndarray:
+        """Log-probabilities over the vocabulary, [L, V]."""
+        x = self.norm("mlm/norm", gelu(self.dense("mlm/dense", self.sequence(ids, segments))))
+        logits = x @ self.weights["embeddings/token/embeddings"].T + self.weights["mlm/bias"]
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+    def after(self, source: Sequence[int], segment: int) -> Next:
+        """What comes after a source, as a function of what has been written."""
+
+        @cache
+        def next_token(written: tuple[int, ...]) -> np.ndarray:
+            return self.log_probs([*source, *written], [0] * len(source) + [segment] * len(written))[-1]
+
+        return next_token
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * 0.5 * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+
+
+def constrained(
+    next_token: Next,
+    end: int,
+    forbidden: Sequence[int] = (),
+    min_tokens: int = 0,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+) -> Next:
+    """`next_token` under the rules of `Constraint`, with -inf for what may not come."""
+
+    @cache
+    def after_rules(written: tuple[int, ...]) -> np.ndarray:
+        log_probs = next_token(written).copy()
+        for token in set(written):
+            log_probs[token] *= repetition_penalty
+        log_probs[list(forbidden)] = -math.inf
+        if no_repeat_ngram:
+            seen = {written[at : at + no_repeat_ngram] for at in range(len(written) - no_repeat_ngram + 1)}
+            begun = written[len(written) - no_repeat_ngram + 1 :]
+            for token in range(len(log_probs)):
+                if (*begun, token) in seen:
+                    log_probs[token] = -math.inf
+        if len(written) < min_tokens and np.isfinite(np.delete(log_probs, end)).any():
+            log_probs[end] = -math.inf
+        return log_probs
+
+    return after_rules
+
+
+def one_by_one(next_token: Next, end: int, limit: int, choose: Callable[[np.ndarray, int], int]) -> Found:
+    """One token after the other, each as `choose(log_probs, slot)` says."""
+    tokens: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    while len(tokens) < limit and end not in tokens:
+        values = next_token(tokens)
+        token = choose(values, len(tokens))
+        tokens, log_probs = (*tokens, token), (*log_probs, float(values[token]))
+    return Found(tokens, log_probs, sum(log_probs))
+
+
+def greedy(next_token: Next, end: int, limit: int) -> Found:
+    return one_by_one(next_token, end, limit, lambda values, _: int(np.argmax(values)))
+
+
+def sample(
+    next_token: Next, end: int, limit: int, uniform: Sequence[float], temperature: float, top_k: int | None = None, top_p: float | None = None
+) -> Found:
+    """Ordered by probability when it is cut, by token id when not; the first whose running sum passes the number drawn."""
+
+    def choose(values: np.ndarray, slot: int) -> int:
+        weights = np.exp(values / temperature)
+        order = np.arange(len(values)) if top_k is None and top_p is None else np.argsort(-values, kind="stable")[:top_k]
+        kept = weights[order] / weights[order].sum()
+        if top_p is not None:
+            kept = np.where(np.cumsum(kept) - kept < top_p, kept, 0.0)
+        return int(order[np.argmax(np.cumsum(kept) > uniform[slot] * kept.sum())])
+
+    return one_by_one(next_token, end, limit, choose)
+
+
+def beam(next_token: Next, end: int, limit: int, width: int, penalty: float, n_best: int = 1, settles: bool = True) -> list[Found]:
+    """The documented rules: of all continuations the 2 x width best are candidates; those that end go to a pool of the `width`
+    best by normalised score; the `width` best others live on. It stops when nothing that lives can enter the `n_best`."""
+
+    def normalised(tokens: Sequence[int], log_probs: Sequence[float], length: int | None = None) -> float:
+        return sum(log_probs) / (length or len(tokens)) ** penalty
+
+    live: list[tuple[tuple[int, ...], tuple[float, ...]]] = [((), ())]
+    pool: list[Found] = []
+    for slot in range(limit):
+        grown = []
+        for tokens, log_probs in live:
+            values = next_token(tokens)
+            grown += [((*tokens, token), (*log_probs, float(values[token]))) for token in np.flatnonzero(np.isfinite(values)).tolist()]
+        grown = sorted(grown, key=lambda one: -sum(one[1]))[: 2 * width]
+        pool += [Found(*one, normalised(*one)) for one in grown if one[0][-1] == end]
+        pool = sorted(pool, key=lambda one: -one.score)[:width]
+        live = [one for one in grown if one[0][-1] != end][:width]
+        if not live:
+            break
+        best = max(normalised(*live[0], length) for length in range(slot + 1, limit + 1))
+        if settles and len(pool) >= n_best and pool[n_best - 1].score >= best:
+            break
+    unfinished = [Found(*one, normalised(*one)) for one in live]
+    return sorted(pool + unfinished, key=lambda one: -one.score)[:n_best]
+
+
+def exhaustive(next_token: Next, end: int, limit: int, penalty: float) -> list[Found]:
+    """Every text there is, ended or as long as the limit, best first."""
+    found, live = [], [Found((), (), 0.0)]
+    while live:
+        one = live.pop()
+        values = next_token(one.tokens)
+        for token in np.flatnonzero(np.isfinite(values)).tolist():
+            log_probs = (*one.log_probs, float(values[token]))
+            longer = Found((*one.tokens, token), log_probs, sum(log_probs) / len(log_probs) ** penalty)
+            (found if token == end or len(log_probs) == limit else live).append(longer)
+    return sorted(found, key=lambda one: -one.score)
