@@ -16,8 +16,9 @@ def compiled(model: keras.Model, function: Callable[..., Any]) -> Callable[..., 
     """`function` as one graph. It takes and returns nested structures of arrays and may call the layers of `model`.
 
     Each new combination of input shapes is compiled once. Weights are read anew at every call, so training the model
-    between calls needs no recompilation; what gives it other weights, such as LoRA and quantisation, is seen. TensorFlow: tf.function. JAX: jit. PyTorch: traced to one graph of tensor
-    operations, which inductor compiles once it has run often, where a C++ compiler is installed.
+    between calls needs no recompilation; a model that has come to hold other variables (LoRA, quantisation) is compiled anew.
+    TensorFlow: tf.function. JAX: jit. PyTorch: traced to one graph of tensor operations, which inductor compiles once it has
+    run often, where a C++ compiler is installed.
     """
     match keras.backend.backend():
         case "tensorflow":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
+    # Texts of many lengths are compiled for a few shapes, once each; TensorFlow warns of that as of a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         options.run(options)
     except Error as error:
@@ -41,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells every default but those that only say that an option was not given."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "bert4k", description="One pretrained transformer, many machines: the attention mask decides what it is."
@@ -49,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def command(run: Callable[[Any], None], help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            run.__name__.strip("_"), help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        added = commands.add_parser(run.__name__.strip("_"), help=help, description=help, formatter_class=_Help)
         added.set_defaults(run=run)
         return added
 
@@ -279,7 +287,12 @@ def _texts(texts: Sequence[str]) -> list[str]:
     """The texts of the command line, `-` replaced by the lines of standard input."""
     found: list[str] = []
     for text in texts:
-        found += [line.rstrip("\r\n") for line in sys.stdin] if text == "-" else [text]
+        try:
+            found += [line.rstrip("\r\n") for line in sys.stdin] if text == "-" else [text]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"Standard input is not {error.encoding.upper()} ({error}). Convert it first, for example with iconv."
+            ) from error
     if not found:
         raise DataError("Standard input holds no line. Give one text a line.")
     return found

@@ -73,7 +73,8 @@ def load(
     tokenizer = Tokenizer.from_folder(folder)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
-        config = config.override(num_hidden_layers=len(_checked_layers(layers, config)))
+        layers = _checked_layers(layers, config)
+        config = config.override(num_hidden_layers=len(layers))
     stored_vocabulary = config.vocab_size
     if keep_tokens is not None:
         tokenizer = _pruned(tokenizer, keep_tokens)
@@ -88,7 +89,7 @@ def load(
         for name in set(_BY_TOKEN) & set(wanted):
             wanted[name] = (stored_vocabulary, *wanted[name][1:])
         table = BERT[stored.layout]
-        binding = table.bind(stored, wanted, list(layers) if layers is not None else config.num_hidden_layers)
+        binding = table.bind(stored, wanted, config.num_hidden_layers if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
         found: Any = binding if keep_tokens is None else _Rows(binding, np.asarray(keep_tokens))
         values.maps.append(found)
@@ -109,7 +110,8 @@ def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: s
     _check_vocabulary(tokenizer, model.config, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        place = folder.resolve()  # of a link, the folder that it leads to
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     except OSError as error:
         raise CheckpointError(
             f"Cannot write to {folder.parent}: {error.strerror}. Choose a folder with space and write permission."
@@ -118,7 +120,7 @@ def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: s
         _write(model, temporary, format)
         tokenizer.save(temporary)
         temporary.chmod(0o755)
-        temporary.replace(folder)
+        temporary.replace(place)
     except OSError as error:
         raise CheckpointError(f"Cannot write {folder}: {error.strerror}; nothing was left half-written.") from error
     finally:
@@ -128,7 +130,7 @@ def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: s
 
 def check_target(folder: Path) -> None:
     """Raise `CheckpointError` unless `save` may write a folder there."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(
             f"{folder} exists and is not an empty folder; nothing was written. Choose a new folder, or remove this one first."
         )
@@ -262,13 +264,16 @@ def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> Non
 
 
 def _checked_layers(layers: Sequence[int], config: Config) -> Sequence[int]:
-    wrong = [layer for layer in layers if not 0 <= layer < config.num_hidden_layers]
-    if wrong or not layers:
+    wrong = [layer for layer in layers if layer not in range(config.num_hidden_layers)]
+    if wrong or len(layers) == 0:
         raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
-    return layers
+    return [int(layer) for layer in layers]
 
 
 def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
+    for token in keep_tokens:
+        if not isinstance(token, int | np.integer):
+            raise DataError(f"keep_tokens holds {token!r}; expected ids of the vocabulary, which tokenizer.token_to_id gives for tokens.")
     if len(set(keep_tokens)) != len(keep_tokens):
         raise DataError("keep_tokens names a token twice; each may be kept once. Remove the repetitions.")
     vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
@@ -279,8 +284,8 @@ def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
 class _Waiting(keras.StatelessScope):
     """Within, variables get a shape and wait for their value, which they receive on leaving.
 
-    When an error gives the model up, or only its shapes were wanted, its variables are forgotten: Keras would draw random values for all
-    of them, here or at the end of whatever scope comes next.
+    When an error gives the model up, or only its shapes were wanted, its variables are forgotten. Keras would keep them waiting: draw
+    random values for all of them at the end of this scope or of the next one, and fail on those that have theirs already.
     """
 
     def __enter__(self) -> _Waiting:
@@ -289,10 +294,11 @@ class _Waiting(keras.StatelessScope):
         return self
 
     def __exit__(self, error: Any, *rest: Any) -> None:
-        if error is not None or not self.initialize_variables:
+        self.initialize_variables &= error is None
+        try:
+            super().__exit__(error, *rest)  # here a damaged tensor may still come to light
+        finally:
             del self._waiting()[self._earlier :]
-            self.initialize_variables = False
-        super().__exit__(error, *rest)
 
     @staticmethod
     def _waiting() -> list[Any]:

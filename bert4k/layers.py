@@ -47,7 +47,8 @@ def attention_weights(scores: Any, allowed: Any) -> Any:
     A row that may look nowhere is zero throughout: an average over everything would show it what it may not see. The one
     place where a mask becomes numbers; computed in float32 whatever the dtype of the scores."""
     bias = ops.multiply(1.0 - ops.cast(allowed, "float32"), FORBIDDEN)
-    weights = ops.softmax(ops.cast(scores, "float32") + bias, axis=-1)
+    scores32 = ops.cast(scores, "float32") + bias
+    weights = ops.softmax(scores32, axis=-1) if scores.shape[-1] != 1 else ops.ones_like(scores32)  # Keras warns of one key
     return ops.cast(weights * ops.cast(ops.any(allowed, axis=-1, keepdims=True), "float32"), scores.dtype)
 
 

@@ -172,6 +172,9 @@ class Part(Mask):
     def parts(self) -> Iterator[Part]:
         yield self
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True, repr=False)
 class Real(Part):
@@ -182,9 +185,6 @@ class Real(Part):
     def look(self, query: Tokens, key: Tokens) -> Any:
         return key.real
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True, repr=False)
 class Causal(Part):
@@ -194,9 +194,6 @@ class Causal(Part):
 
     def look(self, query: Tokens, key: Tokens) -> Any:
         return ops.less_equal(key.index, query.index)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,9 +207,6 @@ class Source(Part):
     def look(self, query: Tokens, key: Tokens) -> Any:
         return ops.logical_and(ops.equal(key.segment, 0), ops.less_equal(key.turn, query.turn))
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True, repr=False)
 class SameDocument(Part):
@@ -222,9 +216,6 @@ class SameDocument(Part):
 
     def look(self, query: Tokens, key: Tokens) -> Any:
         return ops.equal(key.document, query.document)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, repr=False)

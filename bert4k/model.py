@@ -25,7 +25,9 @@ from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.layers import ACTIVATIONS, Attention, Bias, TokenInputs
 
-OUTPUTS = ("sequence", "pooled", "mlm", "nsp")
+# Each output, and which parts (by the first word of their names) it takes beyond embeddings and blocks.
+HEADS: dict[str, set[str]] = {"sequence": set(), "pooled": {"pooled"}, "mlm": {"mlm"}, "nsp": {"pooled", "nsp"}}
+OUTPUTS = tuple(HEADS)
 
 Attend = Callable[[Attention, Any], Any]
 
@@ -159,15 +161,17 @@ class Transformer(keras.Model):
         return type(self)(self.config, mask, self.output_kinds, parts=self.parts)
 
     def with_outputs(self, *outputs: str) -> Transformer:
-        """A model with the very same weights and mask, and other outputs. Their layers must be there already."""
-        needed = {"pooled": "pooled/dense", "nsp": "nsp/dense", "mlm": "mlm/dense"}
+        """A model with the very same weights and mask, and other outputs. Their layers must be there already; it is without
+        those of outputs that it does not have, so that training it leaves them alone."""
         for name in _checked_outputs(outputs):
-            if name in needed and needed[name] not in self.parts:
+            if not HEADS[name] <= {part.split("/")[0] for part in self.parts}:
                 raise ConfigError(
                     f"This model was built with outputs={self.output_kinds!r} and has no weights for {name!r};"
                     f" load it again with outputs=({name!r}, ...)."
                 )
-        return type(self)(self.config, self.mask, outputs, parts=self.parts)
+        unused = set().union(*HEADS.values()).difference(*(HEADS[name] for name in outputs))
+        parts = {name: part for name, part in self.parts.items() if name.split("/")[0] not in unused}
+        return type(self)(self.config, self.mask, outputs, parts=parts)
 
     def enable_lora(self, rank: int, layers: Sequence[str] = ("query", "value")) -> None:
         """Train low-rank changes of the attention projections named in `layers` (Hu et al. 2021, arXiv:2106.09685), and
@@ -176,7 +180,6 @@ class Transformer(keras.Model):
         for name in layers:
             if name not in projections:
                 raise ConfigError(f"There is no projection {name!r}.{did_you_mean(name, projections)} Known are {', '.join(projections)}.")
-        self.programs.clear()
         for part in self.parts.values():
             part.trainable = isinstance(part, Attention)
             if isinstance(part, Attention):
@@ -187,11 +190,6 @@ class Transformer(keras.Model):
                         projection.bias.trainable = False
                     else:
                         projection.trainable = False
-
-    def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.quantize`."""
-        self.programs.clear()
-        super().quantize(*args, **kwargs)
 
     # Weights by name. -----------------------------------------------------------------------------------------------
 
@@ -209,6 +207,13 @@ class Transformer(keras.Model):
                     f"{name} is quantised to {layer.quantization_mode}, and a checkpoint holds floating-point weights."
                     " Save the model as .keras, or write the checkpoint before quantize()."
                 )
+        listed = {id(weight) for _, layer, _ in weights_of(self.parts) for weight in layer.weights}
+        unlisted = [weight.path for part in self.parts.values() for weight in part.weights if id(weight) not in listed]
+        if unlisted:
+            raise ConfigError(
+                f"{', '.join(unlisted)}: these weights lie inside a part that is made of other layers, so they have no name to be known by."
+                " Give each Keras layer an entry of its own in make_parts(), or save the model as .keras."
+            )
         return {name: ops.convert_to_numpy(getattr(layer, attribute)) for name, layer, attribute in weights_of(self.parts)}
 
     # Keras. ---------------------------------------------------------------------------------------------------------
@@ -363,7 +368,9 @@ class _Given(keras.initializers.Initializer):
             return self.otherwise(shape, dtype)
         value = self.values[self.name]
         if value.shape != tuple(shape):
-            raise CheckpointError(f"{self.name} has the shape {value.shape}; this model's config makes it {tuple(shape)}. Correct one of them.")
+            raise CheckpointError(
+                f"{self.name} has the shape {value.shape}; this model's config makes it {tuple(shape)}. Correct one of them."
+            )
         return ops.convert_to_tensor(owned(value), dtype=dtype)
 
 

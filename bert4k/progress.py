@@ -17,7 +17,8 @@ def track(items: Iterable[Item], total: int, description: str, patience: float =
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    # Left to itself, rich would send what is printed meanwhile to the bar's console: results belong on standard output.
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
     task = progress.add_task(description, total=total)
     started = time.monotonic()
     shown = False

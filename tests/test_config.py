@@ -78,7 +78,7 @@ def test_override_is_a_checked_copy() -> None:
     config = Config(vocab_size=10)
     assert config.override(num_hidden_layers=2).num_hidden_layers == 2
     assert config.num_hidden_layers == 12
-    with pytest.raises(ConfigError, match="'num_layers' to override.*'num_hidden_layers'"):
+    with pytest.raises(ConfigError, match=r"'num_layers' to override.*'num_hidden_layers'"):
         config.override(num_layers=2)
     with pytest.raises(ConfigError, match="multiple of num_attention_heads"):
         config.override(num_attention_heads=7)
@@ -108,7 +108,7 @@ def test_what_would_compute_something_else_is_refused(changes: dict[str, Any], m
 
 @pytest.mark.parametrize("value", ["0.1", None, [0.1]])
 def test_a_probability_that_is_no_number(value: Any) -> None:
-    with pytest.raises(ConfigError, match="hidden_dropout_prob is .*expected a probability"):
+    with pytest.raises(ConfigError, match=r"hidden_dropout_prob is .*expected a probability"):
         Config.from_dict(GOOGLE | {"hidden_dropout_prob": value})
 
 
@@ -121,13 +121,13 @@ def test_a_small_number_that_is_none(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, -1, 21128, "0"])
 def test_a_padding_id_outside_the_vocabulary(value: Any) -> None:
-    with pytest.raises(ConfigError, match="pad_token_id is .*below vocab_size 21128"):
+    with pytest.raises(ConfigError, match=r"pad_token_id is .*below vocab_size 21128"):
         Config.from_dict(GOOGLE | {"pad_token_id": value})
 
 
 @pytest.mark.parametrize("value", [None, 3, ["gelu"]])
 def test_an_activation_that_is_no_name(value: Any) -> None:
-    with pytest.raises(ConfigError, match="hidden_act is .*known activations"):
+    with pytest.raises(ConfigError, match=r"hidden_act is .*known activations"):
         Config.from_dict(GOOGLE | {"hidden_act": value})
 
 
@@ -138,7 +138,7 @@ def test_vocab_size_is_required() -> None:
 
 def test_the_message_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "bert_config.json"
-    with pytest.raises(ConfigError, match="Cannot read the config .*bert_config.json"):
+    with pytest.raises(ConfigError, match=r"Cannot read the config .*bert_config.json"):
         Config.from_file(path)
     path.write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not JSON"):

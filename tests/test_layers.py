@@ -155,7 +155,7 @@ def decodings(draw: st.DrawFn) -> tuple[masks.Mask, np.ndarray]:
     return inner & (masks.causal | masks.source), real[:, ::-1] if draw(st.booleans()) else real
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(decodings())
 def test_cached_steps_are_the_rows_of_full_attention(case: tuple[masks.Mask, np.ndarray]) -> None:
     """Two sources with ragged padding, three hypotheses each with a text of its own: 4 source slots and 3 target slots."""

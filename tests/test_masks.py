@@ -169,7 +169,7 @@ def test_two_orders_in_one_mask_are_refused() -> None:
 
 
 def test_a_missing_or_short_order_is_refused() -> None:
-    with pytest.raises(ConfigError, match="needs to know the order.*input 'order'"):
+    with pytest.raises(ConfigError, match=r"needs to know the order.*input 'order'"):
         tokens(masks.permuted(), ONE_TURN)
     with pytest.raises(ConfigError, match="names 3 positions, the batch has 7"):
         tokens(masks.permuted([0, 1, 2]), ONE_TURN)
@@ -360,7 +360,7 @@ def test_what_is_no_mask_is_refused(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 3, np.ones((2, 2)), ["causal"], masks.window])
 def test_other_objects_are_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match="A mask is a name, an expression or a bert4k.masks.Mask"):
+    with pytest.raises(ConfigError, match=r"A mask is a name, an expression or a bert4k.masks.Mask"):
         masks.get(value)
     for join in (lambda: masks.causal & value, lambda: masks.causal | value):
         with pytest.raises(ConfigError, match="Masks join with masks"):
@@ -368,5 +368,5 @@ def test_other_objects_are_refused(value: Any) -> None:
 
 
 def test_the_base_class_is_no_mask() -> None:
-    with pytest.raises(TypeError, match="use the names of bert4k.masks"):
+    with pytest.raises(TypeError, match=r"use the names of bert4k.masks"):
         masks.Mask().look(None, None)  # type: ignore[arg-type]

@@ -17,6 +17,11 @@ def bucket(size: int) -> int:
     return power
 
 
+def length_bucket(tokens: int) -> int:
+    """The bucket of a text's length. Short texts share one: a graph of their own would cost more than their padding."""
+    return bucket(max(tokens, 8))
+
+
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
     """Indices of rows, the longest first, at most `batch_size` together and all of one bucket."""
     if batch_size < 1:
@@ -24,7 +29,7 @@ def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(-np.asarray(lengths), kind="stable")
     begin = 0
     for at in range(1, len(order) + 1):
-        if at == len(order) or at - begin == batch_size or bucket(lengths[order[at]]) != bucket(lengths[order[begin]]):
+        if at == len(order) or at - begin == batch_size or length_bucket(lengths[order[at]]) != length_bucket(lengths[order[begin]]):
             yield order[begin:at]
             begin = at
 

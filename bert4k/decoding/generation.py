@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from bert4k import masks
-from bert4k.decoding.batches import bucket, by_length, padded
+from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
 from bert4k.decoding.constraints import Constraint
 from bert4k.decoding.loop import Decoder, Request, decoder
 from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
@@ -20,9 +20,6 @@ from bert4k.errors import ConfigError, DataError, VocabularyError
 from bert4k.model import Transformer
 from bert4k.progress import track
 from bert4k.tokenizers import Tokenizer
-
-
-SHORTEST = 8  # tokens: sources of fewer share a bucket, since a graph of their own would cost more than their padding
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def generate(
     sampler = sampler or Greedy()
     constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     random = _random_numbers(rows, sampler, bucket(max_tokens))
-    batches = list(by_length([max(len(row), SHORTEST) for row in rows], batch_size))
+    batches = list(by_length([len(row) for row in rows], batch_size))
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
         run, request = _request(model, tokenizer, [rows[index] for index in batch], sampler, constraint, max_tokens, random[batch])
@@ -148,7 +145,9 @@ def check_generates(model: Transformer) -> None:
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens have no left-to-right order to be written in. Use model.with_mask('lm')."
         )
-    segments = np.array([[0, 0, 0, 1, 1, 1] if model.mask.uses("source") else [0] * 6])
+    # As long as any text may be: a mask may look no further than a window, or not within one.
+    segments = np.zeros((1, max(model.config.max_position_embeddings, 4)), "int32")
+    segments[:, 3:] = int(model.mask.uses("source"))
     tokens = model.mask.tokens(segments, np.ones_like(segments, bool))
     ahead = np.triu(ops.convert_to_numpy(model.mask(tokens, tokens))[0, 0], 1)
     if ahead[:, 3:].any():
@@ -162,8 +161,8 @@ def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
     """Raise `VocabularyError` unless the tokenizer has a token for each of the model's, and no more."""
     if len(tokenizer) != model.config.vocab_size:
         raise VocabularyError(
-            f"The tokenizer has {len(tokenizer)} tokens and the model's embedding {model.config.vocab_size} rows, so the ids of one mean nothing"
-            " to the other. Use the tokenizer that was loaded with the model."
+            f"The tokenizer has {len(tokenizer)} tokens and the model's embedding {model.config.vocab_size} rows, so the ids of one mean"
+            " nothing to the other. Use the tokenizer that was loaded with the model."
         )
 
 
@@ -200,7 +199,7 @@ def _request(
     random: np.ndarray,
 ) -> tuple[Decoder, Request]:
     """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets."""
-    count, length, slots = bucket(len(rows)), bucket(max(SHORTEST, *map(len, rows))), bucket(max_tokens)
+    count, length, slots = bucket(len(rows)), length_bucket(max(map(len, rows))), bucket(max_tokens)
     lengths = padded([[len(row)] for row in rows], 0, 1, count)
     request = Request(
         token_ids=padded(rows, tokenizer.pad_id, length, count),

@@ -14,7 +14,7 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import compiled
-from bert4k.decoding.batches import bucket, by_length, padded
+from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
 from bert4k.decoding.generation import check_generates, check_vocabulary
 from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.model import Transformer, check_tokens
@@ -47,7 +47,7 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, top_k: int = 5) ->
         raise ConfigError(f"top_k={top_k}: expected between 1 and the {model.config.vocab_size} tokens of the vocabulary.")
     row = encoding.ids.tolist()
     check_tokens(model.config, {"token_ids": [row]})
-    token_ids = padded([row], tokenizer.pad_id, bucket(len(row)), 1)
+    token_ids = padded([row], tokenizer.pad_id, length_bucket(len(row)), 1)
     places = padded([at.tolist()], 0, bucket(len(at)), 1)
     real = np.arange(token_ids.shape[1])[None] < len(row)
     segment_ids = np.zeros_like(token_ids)
@@ -78,7 +78,7 @@ def score(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batch_
     batches = list(by_length([len(job.token_ids) for job in jobs], batch_size))
     for batch in track(batches, len(batches), "scoring"):
         rows = [jobs[index] for index in batch]
-        count, length = bucket(len(rows)), bucket(len(rows[0].token_ids))
+        count, length = bucket(len(rows)), length_bucket(len(rows[0].token_ids))
         wanted = bucket(max(len(row.at) for row in rows))
         found = program(
             padded([row.token_ids for row in rows], tokenizer.pad_id, length, count),
@@ -107,7 +107,7 @@ def embed(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], poolin
     batches = list(by_length([len(encoding) for encoding in encodings], batch_size))
     for batch in track(batches, len(batches), "embedding"):
         rows = [encodings[index] for index in batch]
-        count, length = bucket(len(rows)), bucket(len(rows[0]))
+        count, length = bucket(len(rows)), length_bucket(len(rows[0]))
         found = program(
             padded([row.ids.tolist() for row in rows], tokenizer.pad_id, length, count),
             padded([row.segment_ids.tolist() for row in rows], 0, length, count),

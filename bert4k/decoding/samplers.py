@@ -173,7 +173,7 @@ class Sample(Sampler):
         if self.top_k is not None or self.top_p is not None:
             vocabulary = values.shape[-1]
             values, candidates = ops.top_k(values, min(self.top_k or vocabulary, vocabulary))
-        probability = ops.softmax(values, axis=-1)
+        probability = ops.exp(ops.log_softmax(values, axis=-1))  # Keras warns of a softmax over one token, top_k=1
         if self.top_p is not None:  # the token that crosses top_p is kept (Holtzman et al. 2019, arXiv:1904.09751)
             before = ops.cumsum(probability, axis=-1) - probability
             probability = ops.where(before < self.top_p, probability, 0.0)

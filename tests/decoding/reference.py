@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference_masks as rules
 
+# By the expressions that the library prints.
 MASKS: dict[str, rules.Rule] = {
-    "encoder": rules.real,
-    "lm": rules.causal,
-    "seq2seq": rules.seq2seq,
-    "(causal & window(4) | source) & real": lambda row, i, j: rules.causal(row, i, j) and rules.window(4)(row, i, j) or rules.source(row, i, j),
+    "real": rules.real,
+    "causal & real": rules.causal,
+    "(causal | source) & real": rules.seq2seq,
+    "(causal & window(4) | source) & real": lambda row, i, j: (
+        rules.causal(row, i, j) and rules.window(4)(row, i, j) or rules.source(row, i, j)
+    ),
 }
 
 Next = Callable[[tuple[int, ...]], np.ndarray]  # tokens written so far -> log-probabilities [V] of the next
@@ -32,7 +35,7 @@ class Found(NamedTuple):
 
 
 class Bert:
-    """The model in float64, from the weights of a Transformer under the mask of that name."""
+    """The model in float64, from the weights of a Transformer, under the mask of that expression."""
 
     def __init__(self, model: Any, mask: str) -> None:
         self.config, self.rule = model.config, MASKS[mask]
@@ -124,7 +127,13 @@ def greedy(next_token: Next, end: int, limit: int) -> Found:
 
 
 def sample(
-    next_token: Next, end: int, limit: int, uniform: Sequence[float], temperature: float, top_k: int | None = None, top_p: float | None = None
+    next_token: Next,
+    end: int,
+    limit: int,
+    uniform: Sequence[float],
+    temperature: float,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Found:
     """Ordered by probability when it is cut, by token id when not; the first whose running sum passes the number drawn."""
 

@@ -1,0 +1,348 @@
+"""The command line: results and nothing else on standard output, one paragraph and exit code 2 for what is the user's to mend."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import bert4k
+from bert4k import cli
+from bert4k.config import Config
+from bert4k.model import OUTPUTS, Transformer
+from bert4k.pretrained import catalogue
+from bert4k.tokenizers import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
+COMMANDS = ["generate", "fill", "score", "embed", "inspect", "mask", "convert", "list"]
+
+
+class Run(NamedTuple):
+    """What a run of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.removesuffix("\n").split("\n") if self.out else []
+
+
+Cli = Callable[..., Run]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in this process, which has Keras already. The capture is of file descriptors: native code cannot hide."""
+
+    def running(*arguments: object, stdin: str | bytes = "") -> Run:
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        capfd.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        return Run(code, *capfd.readouterr())
+
+    return running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint in Google's format with every weight drawn at random."""
+    config = Config(len(VOCABULARY), 16, 2, 2, 24, max_position_embeddings=24)
+    random = np.random.default_rng(5)
+    shapes = Transformer(config, outputs=OUTPUTS).weight_names()
+    values = {name: random.normal(0, 0.3, shape).astype("float32") for name, shape in shapes.items()}
+    model = Transformer(config, outputs=OUTPUTS, values=values)
+    return bert4k.save(model, Tokenizer(VOCABULARY), tmp_path_factory.mktemp("cli") / "model")
+
+
+# The commands. -------------------------------------------------------------------------------------------------------------------
+
+
+def test_generate(run: Cli, folder: Path) -> None:
+    found = run("generate", folder, "春风", "秋月，", "--max-tokens", 4)
+    assert (found.code, found.err, len(found.lines)) == (0, "", 2)
+    assert run("generate", folder, "-", "--max-tokens", 4, stdin="春风\n秋月，\n") == found
+    assert set("".join(found.lines)) <= set("".join(VOCABULARY[5:]) + " ")
+
+
+def test_generate_tells_programs_all(run: Cli, folder: Path) -> None:
+    found = run("generate", folder, "春风", "花", "--beam", 3, "--count", 2, "--max-tokens", 4, "--length-penalty", 1, "--json")
+    assert (found.code, found.err) == (0, "")
+    for source, row in zip(("春风", "花"), map(json.loads, found.lines), strict=True):
+        assert (row["source"], len(row["alternatives"])) == (source, 1)
+        assert row["score"] >= row["alternatives"][0]["score"]
+        assert row["score"] == pytest.approx(sum(row["log_probs"]) / len(row["log_probs"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [[], ["--sample", "--seed", "3"]])
+def test_streaming_prints_what_generate_does(options: list[str], run: Cli, folder: Path) -> None:
+    whole = run("generate", folder, "春风", "雪", "--mask", "lm", "--max-tokens", 5, *options)
+    streamed = run("generate", folder, "春风", "雪", "--mask", "lm", "--max-tokens", 5, "--stream", *options)
+    assert whole.code == 0
+    assert streamed == whole
+
+
+def test_a_seed_draws_the_same_texts(run: Cli, folder: Path) -> None:
+    ask = ("generate", folder, "春", "--sample", "--count", 3, "--temperature", 2, "--top-k", 9, "--top-p", 0.99, "--max-tokens", 6)
+    first = run(*ask, "--seed", 1)
+    assert (first.code, len(first.lines)) == (0, 3)
+    assert run(*ask, "--seed", 1) == first
+    assert run(*ask, "--seed", 2) != first
+
+
+def test_constraints(run: Cli, folder: Path) -> None:
+    ask = ("generate", folder, "春", "--json", "--max-tokens", 6, "--min-tokens", 6, "--no-repeat-ngram", 1, "--repetition-penalty", 1.5)
+    text = json.loads(run(*ask).out)["text"].replace(" ", "")
+    assert len(text) == 6
+    assert len(set(text)) == 6
+
+
+def test_fill(run: Cli, folder: Path) -> None:
+    found = run("fill", folder, "春[MASK]秋[MASK]", "--top-k", 3)
+    assert (found.code, found.err, len(found.lines)) == (0, "", 2)
+    assert all(re.fullmatch(r"\S+ \d\.\d{3}(  \S+ \d\.\d{3}){2}", line) for line in found.lines)
+    row = json.loads(run("fill", folder, "春[MASK]秋[MASK]", "--top-k", 15, "--json").out)
+    assert row["text"] == "春[MASK]秋[MASK]"
+    for blank, line in zip(row["blanks"], found.lines, strict=True):
+        assert sum(candidate["probability"] for candidate in blank) == pytest.approx(1, abs=1e-4)
+        assert blank[0]["token"] == line.partition(" ")[0]
+
+
+def test_score(run: Cli, folder: Path) -> None:
+    found = run("score", folder, "春风", "秋月")
+    assert (found.code, found.err) == (0, "")
+    rows = [json.loads(line) for line in run("score", folder, "-", "--json", stdin="春风\n秋月").lines]
+    assert [row["text"] for row in rows] == ["春风", "秋月"]
+    assert found.lines == [f"{row['log_probability']:.3f}\t{row['text']}" for row in rows]
+    assert run("score", folder, "春风\t秋月", "--mask", "seq2seq").lines[0].endswith("\t春风\t秋月")
+    assert run("score", folder, "春风", "--mask", "encoder").out != found.lines[0] + "\n"
+
+
+def test_embed(run: Cli, folder: Path, tmp_path: Path) -> None:
+    found = run("embed", folder, "春风", "花\t雪月")
+    assert (found.code, found.err, [len(line.split(" ")) for line in found.lines]) == (0, "", [16, 16])
+    rows = [json.loads(line) for line in run("embed", folder, "春风", "花\t雪月", "--json").lines]
+    assert [" ".join(map(str, row["vector"])) for row in rows] == found.lines
+    file = tmp_path / "向量 1.npy"
+    found = run("embed", folder, "春风", "花\t雪月", "--out", file)
+    assert (found.code, found.out, found.err) == (0, "", f"wrote 2 vectors of 16 numbers to {file}\n")
+    assert np.allclose(np.load(file), [row["vector"] for row in rows], atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert run("embed", folder, "春风", "--pooling", "pooled").code == 0
+
+
+def test_inspect(run: Cli, folder: Path) -> None:
+    found = run("inspect", folder)
+    assert (found.code, found.err) == (0, "")
+    assert "google layout, family bert, 2 layers" in found.out
+    assert "46 matched, 0 missing, 0 misshapen, 0 unused" in found.out
+    assert "bert/pooler/dense/kernel" not in found.out
+    assert re.search(r"model +float32 +16x16 +bert/pooler/dense/kernel", run("inspect", folder, "--all").out)
+    row = json.loads(run("inspect", folder, "--json").out)
+    assert (row["family"], row["layers"], row["vocabulary"], row["config"]["hidden_size"]) == ("bert", 2, len(VOCABULARY), 16)
+    assert len(row["tensors"]) == len(row["report"]["matched"]) == 46
+    assert row["problem"] is None
+
+
+def test_inspect_tells_what_does_not_fit(run: Cli, folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = tmp_path / "bert_config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"num_hidden_layers": 3, "intermediate_size": 25}))
+    found = run("inspect", tmp_path)
+    assert found.code == 0
+    assert "16 missing" in found.out
+    assert "missing    block_2/attention/query/kernel (looked for bert/encoder/layer_2/attention/self/query/kernel)" in found.out
+    assert "misshapen  block_0/feed_forward/inner/kernel: (16, 24) in the checkpoint, (16, 25) in the model" in found.out
+    config.write_text(json.dumps(values | {"hiden_size": 3}))
+    assert "not loadable by this version:" in run("inspect", tmp_path).out
+    assert "hiden_size" in json.loads(run("inspect", tmp_path, "--json").out)["problem"]
+
+
+def test_inspect_on_a_real_index(run: Cli, shared_data: Path) -> None:
+    index = shared_data / "ckpt_index" / "bert_wwm_hwf87" / "bert_model.ckpt.index"
+    if not index.exists():
+        pytest.skip(f"needs {index}")
+    found = json.loads(run("inspect", index, "--json").out)
+    assert (found["family"], found["layers"]) == ("bert", 12)
+
+
+def test_mask(run: Cli, tmp_path: Path) -> None:
+    found = run("mask", "seq2seq", "春风", "秋月")
+    assert (found.code, found.err) == (0, "")
+    assert "source" in found.lines[0]
+    assert len(found.lines) > 7
+    assert "春" in found.out
+    picture = tmp_path / "图 1.png"
+    found = run("mask", "causal & window(2)", "春风秋月", "--png", picture)
+    assert (found.code, found.out, found.err) == (0, "", f"wrote {picture}\n")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["图 1.png"]
+
+
+def test_convert(run: Cli, folder: Path, tmp_path: Path) -> None:
+    source = folder
+    for format in ("huggingface", "keras", "google"):
+        target = tmp_path / format
+        found = run("convert", source, target, "--to", format)
+        assert (found.code, found.out, found.err) == (0, "", f"wrote 46 weights in the {format} layout to {target}\n")
+        source = target
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_list(run: Cli) -> None:
+    found = run("list")
+    assert (found.code, found.err) == (0, "")
+    assert [json.loads(line)["name"] for line in run("list", "--json").lines] == list(catalogue())
+    for name, row in catalogue().items():
+        assert name in found.out
+        assert row["licence"] in found.out
+
+
+def test_nothing_asked_for(run: Cli) -> None:
+    found = run()
+    assert (found.code, found.err) == (0, "")
+    assert all(command in found.out for command in COMMANDS)
+    assert run("--version").out == f"bert4k {bert4k.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, run: Cli) -> None:
+    found = run(command, "--help")
+    assert (found.code, found.err) == (0, "")
+    if command in ("generate", "fill", "score", "embed"):
+        assert re.search(r"default:\s+(seq2seq|encoder|lm)\b", found.out), "the default mask is told"
+        assert re.search(r"- reads\s+lines\s+from\s+standard\s+input", found.out)
+    assert "None" not in found.out, "an option without a default has nothing to say of it"
+
+
+def test_every_command_is_tested() -> None:
+    [actions] = [action for action in cli._parser()._actions if getattr(action, "choices", None)]
+    assert sorted(actions.choices or ()) == sorted(COMMANDS)
+
+
+# What is wrong. --------------------------------------------------------------------------------------------------------------------
+
+# The command line after the folder's place, {}; what the paragraph says.
+WRONG: dict[str, tuple[list[str], list[str]]] = {
+    "no such folder": (["fill", "nowhere", "春[MASK]"], ["There is no file or folder nowhere", "or one of: poem"]),
+    "a text in the place of the model": (["score", "春" * 200, "秋"], ["There is no file or folder", "Give the folder"]),
+    "misspelt name": (["inspect", "pome"], ["Did you mean 'poem'"]),
+    "unknown mask": (["score", "{}", "春", "--mask", "lmm"], ["lmm", "Did you mean", "lm"]),
+    "unknown mask to draw": (["mask", "seqseq", "春"], ["seqseq", "seq2seq"]),
+    "a mask that is no expression": (["mask", "causal &", "春"], ["causal &"]),
+    "three texts to draw": (["mask", "lm", "春", "夏", "秋"], ["Got 3 texts", "Put quotes"]),
+    "beam of 0": (["generate", "{}", "春", "--beam", "0"], ["beam(0)", "at least 1"]),
+    "more texts than beams": (["generate", "{}", "春", "--beam", "2", "--count", "3"], ["beam(2, n_best=3)", "between 1 and 2"]),
+    "many greedy texts": (["generate", "{}", "春", "--count", "2"], ["--count 2", "Add --sample"]),
+    "a beam that streams": (["generate", "{}", "春", "--beam", "2", "--stream"], ["stream()", "generate()"]),
+    "temperature 0": (["generate", "{}", "春", "--sample", "--temperature", "0"], ["temperature=0", "above 0"]),
+    "no tokens": (["generate", "{}", "春", "--max-tokens", "0"], ["max_tokens=0", "at least 1"]),
+    "generating with the mask encoder": (["generate", "{}", "春", "--mask", "encoder"], ["encoder", "look", "lm"]),
+    "a source that is too long": (["generate", "{}", "春" * 30], ["Source 0 has 32 tokens", "24 positions", "Shorten"]),
+    "a text that is too long": (["embed", "{}", "春" * 30], ["Text 0 has 32 tokens", "24 positions"]),
+    "no blank": (["fill", "{}", "春夏"], ["There is no [MASK] in '春夏'", "Write [MASK]"]),
+    "blanks under another mask": (["fill", "{}", "春[MASK]", "--mask", "lm"], ["mask is lm", "encoder"]),
+    "too many candidates": (["fill", "{}", "春[MASK]", "--top-k", "99"], ["top_k=99", "15 tokens"]),
+    "no target": (["score", "{}", "春", "--mask", "seq2seq"], ["no target", "(source, target)"]),
+    "unknown pooling": (["embed", "{}", "春", "--pooling", "meen"], ["meen", "Did you mean 'mean'"]),
+    "nothing on standard input": (["score", "{}", "-"], ["Standard input holds no line", "Give one text a line"]),
+    "a folder that exists": (["convert", "{}", "{}", "--to", "keras"], ["exists and is not an empty folder", "nothing was written"]),
+    "a folder that cannot be": (["convert", "{}", "{}/vocab.txt/new", "--to", "keras"], ["Cannot write", "Choose a folder"]),
+    "a file that cannot be": (["embed", "{}", "春", "--out", "{}/vocab.txt/new.npy"], ["Cannot write", "Choose a folder"]),
+    "a picture that cannot be": (["mask", "lm", "春", "--png", "{}/vocab.txt/new.png"], ["new.png"]),
+    "a picture of no kind": (["mask", "lm", "春", "--png", "{}/mask.doc"], ["mask.doc", ".png"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG.values(), ids=list(WRONG))
+def test_an_error_is_one_paragraph(arguments: list[str], says: list[str], run: Cli, folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    found = run(*(argument.replace("{}", str(folder)) for argument in arguments))
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"bert4k {arguments[0]}: ")
+    assert found.err.count("\n") == 1
+    for part in says:
+        assert part in found.err
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_standard_input_that_is_not_utf8(run: Cli, folder: Path) -> None:
+    found = run("score", folder, "-", stdin="春风\n".encode("gb18030"))
+    assert (found.code, found.out) == (2, "")
+    assert re.fullmatch(r"bert4k score: Standard input is not UTF-8 .*Convert it.*\n", found.err)
+
+
+def test_lines_of_standard_input(run: Cli, folder: Path) -> None:
+    """Windows' line ends go, empty lines stay, and U+2028 is part of its line."""
+    found = run("score", folder, "-", "--json", stdin="春风\r\n\r\n秋\u2028月\n")
+    assert [json.loads(line)["text"] for line in found.out.removesuffix("\n").split("\n")] == ["春风", "", "秋\u2028月"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fil"], ["fill"], ["fill", "x"], ["convert", "a", "b", "--to", "onnx"], ["generate", "x", "y", "--beam", "x"]]
+)
+def test_a_command_line_that_cannot_be_read(arguments: list[str], run: Cli) -> None:
+    found = run(*arguments)
+    assert (found.code, found.out) == (2, "")
+    assert "usage: bert4k" in found.err
+    assert "Traceback" not in found.err
+
+
+# As a program of its own. ----------------------------------------------------------------------------------------------------------
+
+
+def bert4k_process(*arguments: str, stdin: str = "", **environment: str) -> Run:
+    """`python -m bert4k` in a fresh interpreter, with no variable set that would keep a backend quiet."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL", "PYTHONWARNINGS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in quiet}
+    done = subprocess.run(
+        [sys.executable, "-m", "bert4k", *arguments],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=inherited | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"} | environment,
+    )
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_process_says_only_what_was_asked() -> None:
+    lines = ["春" * length for length in (1, 2, 9, 17, 33, 65, 100)]  # each is another shape to compile
+    found = bert4k_process("score", "poem", "-", "--json", stdin="\n".join(lines))
+    assert (found.code, found.err) == (0, "")
+    assert [json.loads(line)["text"] for line in found.lines] == lines
+
+
+def test_a_process_that_fails() -> None:
+    found = bert4k_process("inspect", "nowhere")
+    assert (found.code, found.out) == (2, "")
+    assert re.fullmatch(r"bert4k inspect: There is no file or folder nowhere.*\n", found.err)
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`bert4k list --json | true`: no complaint about the broken pipe."""
+    command = [sys.executable, "-c", "import sys\nfrom bert4k.cli import main\nsys.exit(main(['inspect', 'poem', '--all']))"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        told = process.stderr.read()
+    assert told == ""
