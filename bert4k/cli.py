@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,8 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
-    # Texts of many lengths are compiled for a few shapes, once each; TensorFlow warns of that as of a mistake.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         options.run(options)
     except Error as error:

@@ -61,8 +61,8 @@ class Transformer(keras.Model):
         self.mask = masks.get(mask)
         self.programs: dict[Any, Any] = {}  # what decoding has compiled for this model, by its static description
         self.output_kinds = _checked_outputs(outputs)
-        dtype = kwargs.pop("dtype", None)
-        self.parts = dict(parts) if parts is not None else self.make_parts(keras.dtype_policies.get(dtype or keras.config.dtype_policy()))
+        dtype = _dtype_policy(kwargs.pop("dtype", None))
+        self.parts = dict(parts) if parts is not None else self.make_parts(dtype)
         with initial_values(self.parts, {} if values is None else values):
             inputs = self._make_inputs()
             symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
@@ -372,6 +372,15 @@ class _Given(keras.initializers.Initializer):
                 f"{self.name} has the shape {value.shape}; this model's config makes it {tuple(shape)}. Correct one of them."
             )
         return ops.convert_to_tensor(owned(value), dtype=dtype)
+
+
+def _dtype_policy(dtype: Any) -> Any:
+    try:
+        return keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"dtype={dtype!r} is no Keras dtype policy. For example: 'float32', 'mixed_bfloat16', 'mixed_float16'."
+        ) from error
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """Importing Keras without the noise of its backend."""
 
+import logging
 import os
 import sys
 import tempfile
 
 
 def import_backend(light: bool = False) -> None:
-    """Import Keras without what its backend's C++ code tells standard error, which is shown after all when the import fails.
+    """Import Keras without what its backend tells standard error, which is shown after all when the import fails.
 
     light: no model will run, so NumPy will do for a backend, and half the waiting is spared."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every shape that is compiled
     if light:
         os.environ.setdefault("KERAS_BACKEND", "numpy")
     sys.stderr.flush()

@@ -60,7 +60,7 @@ class Settings:
     length: int = setting(128, "tokens in a packed row (L), and positions of the model")
     rows: int = setting(8, "packed rows of each objective in a step (B)")
     steps_per_epoch: int = setting(50, "steps between two lines of the log and two backups")
-    epochs: int = setting(84, "how many times that")
+    epochs: int = setting(60, "how many times that")
     warmup_steps: int = setting(300, "steps over which the learning rate rises")
     learning_rate: float = setting(1.5e-3, "highest learning rate; it falls to 0 along a cosine")
     weight_decay: float = setting(0.01, "AdamW's decay of matrices")

@@ -506,7 +506,7 @@ def test_lora_is_merged_on_saving(format: str, saved: Path, tokenizer: Tokenizer
     model.enable_lora(2)
     for _, layer, attribute in weights_of(model.parts):
         if attribute == "kernel" and getattr(layer, "lora_enabled", False):
-            layer.lora_kernel_b.assign(ops.ones_like(layer.lora_kernel_b))
+            layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape, "float32"))
     batch = tokenizer(TEXTS)
     expected = outputs_of(model, batch)
     loaded, _ = bert4k.load(bert4k.save(model, tokenizer, tmp_path / format, format), outputs=OUTPUTS)
@@ -993,3 +993,8 @@ def test_inspect_on_real_indexes(name: str, family: str, layers: int, fits: bool
     else:
         assert found.report is None
         assert "ALBERT" in str(found.problem)
+
+
+def test_a_dtype_that_does_not_exist(saved: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dtype='flaot16' is no Keras dtype policy.*mixed_bfloat16"):
+        bert4k.load(saved / "google", dtype="flaot16")

@@ -92,9 +92,13 @@ class Report:
         if other_family:
             problems.append(f"Its tensor names look like {self.family.upper()}, and the model is {self.expected_family.upper()}.")
         if missing:
-            near = () if other_family else self.unused
             sources = {ours: missing[first] for ours, first in _by_block(missing)}
-            lines = (f"{ours} (looked for {source}.{did_you_mean(source, near)})" for ours, source in sources.items())
+            lines = [
+                f"{ours} (looked for {source}{did_you_mean(source, self.unused).replace(' Did', ', did')})"
+                for ours, source in sources.items()
+            ]
+            if other_family:  # a few will do: none of them is what is wrong
+                lines = [*lines[:2], "..."]
             problems.append(f"Missing, {len(missing)} of {len(missing) + len(self.matched)} weights: {'; '.join(lines)}.")
         shapes = {ours: (expected, found) for ours, expected, found in self.misshapen}
         for alike in dict.fromkeys(shapes.values()):

@@ -228,8 +228,8 @@ def test_everything_missing_is_named_with_what_is_near(tmp_path: Path, ours: dic
         report.raise_if_wrong()
     text = str(error.value)
     assert f"Missing, 4 of {len(SHAPES)} weights" in text
-    assert "pooled/dense/kernel (looked for bert/pooler/dense/kernel. Did you mean 'bert/poolr/dense/kernel'?)" in text
-    assert "mlm/bias (looked for cls/predictions/output_bias.)" in text
+    assert "pooled/dense/kernel (looked for bert/pooler/dense/kernel, did you mean 'bert/poolr/dense/kernel'?)" in text
+    assert "mlm/bias (looked for cls/predictions/output_bias)" in text
     assert "block_{i}/feed_forward/outer/bias with i = 0, 2" in text
     assert "Unused in the checkpoint, 1: bert/poolr/dense/kernel." in text
     assert "\n" not in text

@@ -18,6 +18,9 @@ from bert4k.decoding import generation, loop
 from bert4k.decoding.generation import Generation
 from bert4k.model import Transformer
 
+# PyTorch's compiler, once it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
 END = SPECIAL.index("[SEP]")
 FORBIDDEN = [index for index in range(len(SPECIAL)) if index != END]
 LIMIT = 6
@@ -106,8 +109,18 @@ def test_the_reference_is_the_model(under: Callable[[str], Any], tokenizer: Any,
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(
+    ("mask", "sampler"),
+    [
+        ("lm", "greedy"),
+        ("lm", "sample cut"),
+        ("lm", "beam"),
+        ("seq2seq", "greedy"),
+        ("seq2seq", "sample"),
+        ("seq2seq", "beam"),
+        (MASKS[2], "beam"),
+    ],
+)
 def test_cached_equals_uncached(under: Callable[[str], Any], tokenizer: Any, mask: str, sampler: str) -> None:
     ours = bert4k.generate(under(mask), tokenizer, SOURCES, SAMPLERS[sampler], max_tokens=LIMIT)
     theirs = expected(under(mask), tokenizer, SOURCES, SAMPLERS[sampler])
@@ -121,12 +134,8 @@ def test_cached_equals_uncached(under: Callable[[str], Any], tokenizer: Any, mas
 def test_a_batch_equals_each_source_alone(under: Callable[[str], Any], tokenizer: Any, sampler: str) -> None:
     model = under("seq2seq")
     together = bert4k.generate(model, tokenizer, SOURCES, SAMPLERS[sampler], max_tokens=LIMIT)
-    # A source that stands twice draws other numbers the second time.
-    alone = [bert4k.generate(model, tokenizer, [source], SAMPLERS[sampler], max_tokens=LIMIT)[0] for source in SOURCES]
-    first = [place for place, source in enumerate(SOURCES) if SOURCES.index(source) == place]
-    alike([together[place] for place in first], [alone[place] for place in first])
-    if sampler != "sample":
-        alike(together, alone)
+    for place, source in enumerate(SOURCES[:4]):
+        alike(bert4k.generate(model, tokenizer, [source], SAMPLERS[sampler], max_tokens=LIMIT), [together[place]])
 
 
 def test_batch_size_order_and_company_change_nothing(under: Callable[[str], Any], tokenizer: Any) -> None:
@@ -283,9 +292,9 @@ def test_every_position_of_the_model_can_be_used(under: Callable[[str], Any], to
 @pytest.mark.backends
 @pytest.mark.parametrize("sampler", ("greedy", "sample"))
 def test_streamed_pieces_join_to_the_text(under: Callable[[str], Any], tokenizer: Any, sampler: str) -> None:
-    for source in SOURCES[:4]:
-        pieces = list(bert4k.stream(under("seq2seq"), tokenizer, source, SAMPLERS[sampler], max_tokens=LIMIT))
-        [one] = bert4k.generate(under("seq2seq"), tokenizer, [source], SAMPLERS[sampler], max_tokens=LIMIT)
+    for source in SOURCES[2:4]:
+        pieces = list(bert4k.stream(under("lm"), tokenizer, source, SAMPLERS[sampler], max_tokens=LIMIT))
+        [one] = bert4k.generate(under("lm"), tokenizer, [source], SAMPLERS[sampler], max_tokens=LIMIT)
         assert "".join(pieces) == one.text
         assert len(pieces) == len(one.token_ids)
 
@@ -349,17 +358,20 @@ def check_against_predict(model: Any, tokenizer: Any, found: Sequence[Generation
 
 
 @pytest.mark.backends
-def test_low_rank_changes_and_quantisation_reach_every_machine(tokenizer: Any) -> None:
+def test_low_rank_changes_reach_every_machine(tokenizer: Any) -> None:
     model = tiny_model(seed=1, layers=1)
     lm = model.with_mask("lm")
-    bert4k.generate(lm, tokenizer, SOURCES, max_tokens=LIMIT)
+    before = bert4k.generate(lm, tokenizer, SOURCES, max_tokens=LIMIT)
     model.enable_lora(2)
     for part in model.parts.values():
         if hasattr(part, "query"):
             part.query.lora_kernel_b.assign(np.random.default_rng(0).normal(size=part.query.lora_kernel_b.shape).astype("float32"))
     adapted = bert4k.generate(lm, tokenizer, SOURCES, max_tokens=LIMIT)
     same(adapted, expected(lm, tokenizer, SOURCES, bert4k.greedy()))
+    assert [one.log_probs for one in adapted] != [one.log_probs for one in before]
 
+
+def test_quantisation_reaches_every_machine(tokenizer: Any) -> None:
     model = tiny_model(seed=1, layers=1)
     lm = model.with_mask("lm")
     before = bert4k.generate(lm, tokenizer, SOURCES, max_tokens=LIMIT)
@@ -369,8 +381,7 @@ def test_low_rank_changes_and_quantisation_reach_every_machine(tokenizer: Any) -
     check_against_predict(lm, tokenizer, quantised)
 
 
-@pytest.mark.backends
-@pytest.mark.parametrize("dtype", ("mixed_bfloat16", "float16"))
+@pytest.mark.parametrize("dtype", (pytest.param("mixed_bfloat16", marks=pytest.mark.backends), "float16"))
 def test_half_precision_is_finite(tokenizer: Any, dtype: str) -> None:
     model = tiny_model(mask="seq2seq", dtype=dtype, layers=1)
     for one in bert4k.generate(model, tokenizer, SOURCES, SAMPLERS["beam"], max_tokens=LIMIT):
@@ -393,8 +404,7 @@ class Adapted(Transformer):
         return x + self.parts["adapter"](x)
 
 
-@pytest.mark.backends
-@pytest.mark.parametrize("sampler", ("greedy", "beam"))
+@pytest.mark.parametrize("sampler", ("greedy", pytest.param("beam", marks=pytest.mark.backends)))
 def test_an_overridden_block_decodes_as_it_predicts(tokenizer: Any, sampler: str) -> None:
     model = tiny_model(kind=Adapted, mask="seq2seq")
     found = bert4k.generate(model, tokenizer, SOURCES, SAMPLERS[sampler], max_tokens=LIMIT)

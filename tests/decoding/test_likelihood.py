@@ -14,6 +14,9 @@ import bert4k
 from bert4k import ConfigError, DataError, VocabularyError
 from bert4k.model import Transformer
 
+# PyTorch's compiler, once it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
 END, BLANK = SPECIAL.index("[SEP]"), SPECIAL.index("[MASK]")
 TEXTS = [*SOURCES, "一二三四五六七八九十上下左右"]
 PAIRS = [("一", "二三"), ("东西南北", "上"), ("", "左右"), ("十九八七六五", "四三二一中中")]

@@ -51,8 +51,8 @@ def texts(found: samplers.Hypotheses, row: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("penalty", (0.0, 0.6, 1.0, -0.5, 2.0))
-@pytest.mark.parametrize(("width", "n_best"), ((1, 1), (2, 1), (3, 3), (8, 2)))
+@pytest.mark.parametrize("penalty", (0.0, 0.6, 1.0, -0.5))
+@pytest.mark.parametrize(("width", "n_best"), ((1, 1), (3, 3), (8, 2)))
 def test_a_beam_is_the_documented_search(width: int, n_best: int, penalty: float) -> None:
     languages = [language(seed, end=seed % 3 - 1) for seed in range(12)]
     found = run(bert4k.beam(width, penalty, n_best), languages)
