@@ -54,16 +54,25 @@ def _graph(model: keras.Model, function: Callable[..., Any]) -> Callable[..., An
 
     # A graph holds the variables that it met. Kept here, too, so that none of them can be freed and its id given to another.
     variables: list[Any] = []
-    graph: Callable[..., Any] | None = None
+    graphs: dict[Any, Callable[..., Any]] = {}
 
     def call(*args: Any) -> Any:
-        nonlocal variables, graph
-        current = model.variables
-        if graph is None or list(map(id, current)) != list(map(id, variables)):
-            variables, graph = current, tf.function(function, autograph=False)
-        return graph(*args)
+        nonlocal variables
+        if list(map(id, model.variables)) != list(map(id, variables)):
+            variables = model.variables
+            graphs.clear()
+        args = keras.tree.map_structure(ops.convert_to_tensor, args)
+        shapes = _shapes(args)
+        if shapes not in graphs:  # looked up here, since tf.function would warn of many shapes
+            graphs[shapes] = tf.function(function, autograph=False).get_concrete_function(*args)
+        return graphs[shapes](*args)
 
     return call
+
+
+def _shapes(args: Any) -> Any:
+    """What a graph is compiled for."""
+    return tuple((tuple(x.shape), x.dtype) for x in keras.tree.flatten(args))
 
 
 def _stateless(model: keras.Model, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +104,7 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         args = keras.tree.map_structure(lambda x: ops.convert_to_tensor(x).detach(), args)
-        shapes = tuple((tuple(x.shape), x.dtype) for x in keras.tree.flatten(args))
+        shapes = _shapes(args)
         with torch.no_grad():
             if shapes not in graphs:
                 graphs[shapes] = make_fx(function)(*args)

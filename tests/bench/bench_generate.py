@@ -1,6 +1,7 @@
 """Generation: tokens a second of bert4k and of transformers on torch, with the same weights, in the same run.
 
     python tests/bench/bench_generate.py            # a table; --json for programs; KERAS_BACKEND chooses bert4k's backend
+    python tests/bench/bench_generate.py --threads 1   # where other work shares the cores
 
 A base-size BERT (12 layers, width 768, 21,128 tokens, random weights) continues 64 tokens by exactly 64 more, greedily and with
 four beams, one source and eight. The systems take turns in one process, so that a busy machine slows both.
@@ -35,6 +36,18 @@ def timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+def limit_threads(count: int) -> None:
+    """Threads wait for each other at every matrix product: on a busy machine that would measure the scheduler."""
+    import torch
+
+    torch.set_num_threads(count)
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 def base_model() -> tuple[Any, Any]:
@@ -128,7 +141,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Tokens a second of bert4k and transformers.")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each after the first")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both systems; 1 where other work shares the cores")
     options = parser.parse_args()
+    limit_threads(options.threads)
 
     import bert4k
 
@@ -159,7 +174,7 @@ def main() -> None:
                         flush=True,
                     )
     if options.json:
-        print(json.dumps({"backend": os.environ["KERAS_BACKEND"], "cores": os.cpu_count(), "rounds": options.rounds, "rows": rows}))
+        print(json.dumps({"backend": os.environ["KERAS_BACKEND"], "threads": options.threads, "rounds": options.rounds, "rows": rows}))
 
 
 if __name__ == "__main__":
