@@ -314,8 +314,8 @@ def test_evaluate_tells_a_trained_model_from_a_fresh_one(finished, corpus, token
     fresh = pretrain.make_transformer(len(tokenizer), TINY).with_outputs("mlm")
     before, after = (pretrain.evaluate(model, tokenizer, corpus, COUPLETS) for model in (fresh, transformer.with_outputs("mlm")))
     assert before.keys() == after.keys() == {
-        "masked_accuracy", "left_to_right_perplexity", "parallel_lines_perplexity", "parallel_lines_preference",
-        "human_couplets_perplexity", "human_couplets_preference",
+        "masked_accuracy", "masked_character_accuracy", "left_to_right_perplexity",
+        "parallel_lines_perplexity", "parallel_lines_preference", "human_couplets_perplexity", "human_couplets_preference",
     }  # fmt: skip
     for name in ("left_to_right_perplexity", "parallel_lines_perplexity", "human_couplets_perplexity"):
         assert before[name] == pytest.approx(len(tokenizer), rel=0.2)
