@@ -710,7 +710,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Error], list[str]]] = {
     "a tensor has another name": (
         lambda folder: rewrite(folder, lambda arrays: {name.replace(TRANSFORM, TRANSFORM + "s"): array for name, array in arrays.items()}),
         CheckpointError,
-        ["mlm/dense/kernel", f"Did you mean '{TRANSFORM}s'", "Unused in the checkpoint, 1"],
+        ["mlm/dense/kernel", f"did you mean '{TRANSFORM}s'", "Unused in the checkpoint, 1"],
     ),
     "ALBERT's tensors": (
         lambda folder: rewrite(folder, albert),
