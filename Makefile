@@ -24,8 +24,8 @@ demo: $(VENV)/.installed  ## load the shipped checkpoint, draw masks, fill, cont
 
 test: lint  ## all checks: style, types, tests on TensorFlow, then the backend-sensitive ones on JAX and PyTorch
 	KERAS_BACKEND=tensorflow $(PYTEST) -n $(JOBS) $(TESTS)
-	KERAS_BACKEND=jax $(PYTEST) -m backends $(TESTS)
-	KERAS_BACKEND=torch $(PYTEST) -m backends $(TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m backends $(TESTS)
+	KERAS_BACKEND=torch $(PYTEST) -n $(JOBS) -m backends $(TESTS)
 
 lint: $(VENV)/.installed-dev  ## style and types only
 	$(BIN)/ruff check .
