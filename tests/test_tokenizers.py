@@ -422,6 +422,11 @@ def test_line_ends(tmp_path):
     assert Tokenizer.from_folder(tmp_path).vocabulary == [*SPECIAL, "a", "\u2028", "\u0085", " b"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes("\n".join([*SPECIAL, "a"]).encode("utf-8-sig"))
+    assert Tokenizer.from_folder(tmp_path).vocabulary == [*SPECIAL, "a"]
+
+
 def test_a_list_is_checked_too():
     with pytest.raises(VocabularyError, match="'a' more than once"):
         Tokenizer([*SPECIAL, "a", "a"])

@@ -24,7 +24,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors put a byte-order mark first, which is no part of [PAD]
     except OSError as error:
         raise VocabularyError(f"Cannot read the vocabulary {path}: {error.strerror}. Expected vocab.txt, one token a line.") from error
     except UnicodeDecodeError as error:
