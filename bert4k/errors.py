@@ -28,7 +28,12 @@ class DataError(Error):
     """Input data (texts, token ids, batches) that the model cannot take."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` may have been meant for, if one is near."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for the nearest known name, or `""` when none is near."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    close = nearest(name, known)
+    return f" Did you mean '{close}'?" if close else ""

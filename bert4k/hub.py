@@ -253,11 +253,7 @@ def _write(model: Transformer, folder: Path, format: str) -> None:
 
 
 def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> None:
-    if len(tokenizer) != config.vocab_size:
-        raise VocabularyError(
-            f"The vocabulary has {len(tokenizer):,} tokens and the model's embedding {config.vocab_size:,} rows ({folder})."
-            " Each token needs its row: use the vocab.txt and the config that were released together."
-        )
+    tokenizer.check_rows(config.vocab_size, f" ({folder})")
     if tokenizer.pad_id != config.pad_token_id:
         raise VocabularyError(
             f"[PAD] is token {tokenizer.pad_id} of the vocabulary, and the model takes token {config.pad_token_id} for padding ({folder})."

@@ -13,7 +13,7 @@ import numpy as np
 
 from bert4k.checkpoints.recognise import OPTIMIZER, recognise
 from bert4k.checkpoints.stored import Array, Spec, Stored
-from bert4k.errors import CheckpointError, did_you_mean
+from bert4k.errors import CheckpointError, nearest
 
 Arrays = Sequence[Array]
 
@@ -93,10 +93,10 @@ class Report:
             problems.append(f"Its tensor names look like {self.family.upper()}, and the model is {self.expected_family.upper()}.")
         if missing:
             sources = {ours: missing[first] for ours, first in _by_block(missing)}
-            lines = [
-                f"{ours} (looked for {source}{did_you_mean(source, self.unused).replace(' Did', ', did')})"
-                for ours, source in sources.items()
-            ]
+            known = () if other_family else self.unused  # another family's names would mislead
+            near = {source: nearest(source, known) for source in sources.values()}
+            hints = {source: f", did you mean '{name}'?" if name else "" for source, name in near.items()}
+            lines = [f"{ours} (looked for {source}{hints[source]})" for ours, source in sources.items()]
             if other_family:  # a few will do: none of them is what is wrong
                 lines = [*lines[:2], "..."]
             problems.append(f"Missing, {len(missing)} of {len(missing) + len(self.matched)} weights: {'; '.join(lines)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -16,7 +17,7 @@ from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
 from bert4k.decoding.constraints import Constraint
 from bert4k.decoding.loop import Decoder, Request, decoder
 from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
-from bert4k.errors import ConfigError, DataError, VocabularyError
+from bert4k.errors import ConfigError, DataError
 from bert4k.model import Transformer
 from bert4k.progress import track
 from bert4k.tokenizers import Tokenizer
@@ -122,7 +123,7 @@ def _encode(model: Transformer, tokenizer: Tokenizer, sources: Sequence[str], ma
     if not isinstance(max_tokens, int) or max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens!r}: expected a whole number, at least 1.")
     check_generates(model)
-    check_vocabulary(model, tokenizer)
+    tokenizer.check_rows(model.config.vocab_size)
     limit = model.config.max_position_embeddings
     rows = []
     for place, source in enumerate(sources):
@@ -145,25 +146,21 @@ def check_generates(model: Transformer) -> None:
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens have no left-to-right order to be written in. Use model.with_mask('lm')."
         )
-    # As long as any text may be: a mask may look no further than a window, or not within one.
-    segments = np.zeros((1, max(model.config.max_position_embeddings, 4)), "int32")
-    segments[:, 3:] = int(model.mask.uses("source"))
-    tokens = model.mask.tokens(segments, np.ones_like(segments, bool))
-    ahead = np.triu(ops.convert_to_numpy(model.mask(tokens, tokens))[0, 0], 1)
-    if ahead[:, 3:].any():
+    if _looks_ahead(model.mask, model.config.max_position_embeddings):
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens look at those after them, so the text cannot be written one by one."
             " Use model.with_mask('lm') to continue texts, or model.with_mask('seq2seq') to answer them."
         )
 
 
-def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Raise `VocabularyError` unless the tokenizer has a token for each of the model's, and no more."""
-    if len(tokenizer) != model.config.vocab_size:
-        raise VocabularyError(
-            f"The tokenizer has {len(tokenizer)} tokens and the model's embedding {model.config.vocab_size} rows, so the ids of one mean"
-            " nothing to the other. Use the tokenizer that was loaded with the model."
-        )
+@lru_cache
+def _looks_ahead(mask: masks.Mask, positions: int) -> bool:
+    """Whether a new token, or one of the source, may look at new tokens after it. Asked of texts as long as any may be: a mask may
+    look no further than a window, or not within one. Remembered, since it is asked before every text."""
+    segments = np.zeros((1, max(positions, 4)), "int32")
+    segments[:, 3:] = int(mask.uses("source"))
+    tokens = mask.tokens(segments, np.ones_like(segments, bool))
+    return bool(np.triu(ops.convert_to_numpy(mask(tokens, tokens))[0, 0], 1)[:, 3:].any())
 
 
 def _constraint(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Constraint:

@@ -15,7 +15,7 @@ from keras import ops
 from bert4k import masks
 from bert4k.backend import compiled
 from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
-from bert4k.decoding.generation import check_generates, check_vocabulary
+from bert4k.decoding.generation import check_generates
 from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.model import Transformer, check_tokens
 from bert4k.progress import track
@@ -38,7 +38,7 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, top_k: int = 5) ->
     Each blank is filled by itself, given the text with all its blanks. Needs the mask "encoder" and an "mlm" output.
     """
     _check_encoder(model, "fill()")
-    check_vocabulary(model, tokenizer)
+    tokenizer.check_rows(model.config.vocab_size)
     encoding = tokenizer.encode(text)
     at = np.flatnonzero(encoding.ids == tokenizer.mask_id)
     if not at.size:
@@ -150,7 +150,7 @@ def _encoded(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any]) -> 
         raise DataError(f"Expected a list of texts, got {type(texts).__name__}. Put a single text in a list.")
     if not texts:
         raise DataError("There are no texts: the list is empty. Give at least one.")
-    check_vocabulary(model, tokenizer)
+    tokenizer.check_rows(model.config.vocab_size)
     encodings = []
     for place, text in enumerate(texts):
         encodings.append(tokenizer.encode(*text) if isinstance(text, tuple | list) else tokenizer.encode(text))

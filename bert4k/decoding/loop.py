@@ -173,7 +173,7 @@ class Decoder:
     def __call__(self, request: Request) -> Hypotheses:
         """The hypotheses of every row, best first."""
         if loops_are_compiled():
-            return self.whole(keras.tree.map_structure(ops.convert_to_tensor, request))
+            return self.whole(request)
         state = deque(self.steps(request), maxlen=1).pop()
         return self.program.sampler.result(state.book)
 

@@ -169,6 +169,14 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary)
 
+    def check_rows(self, rows: int, origin: str = "") -> None:
+        """Raise `VocabularyError` unless a model's embedding of so many rows has one for each token, and no more."""
+        if len(self) != rows:
+            raise VocabularyError(
+                f"The vocabulary has {len(self):,} tokens and the model's embedding {rows:,} rows{origin}, so the ids of one mean nothing"
+                " to the other. Keep together what was loaded together, and use the vocab.txt and the config of one release."
+            )
+
     @property
     def mask_id(self) -> int:
         """The id of [MASK]; `VocabularyError` when the vocabulary has none."""
