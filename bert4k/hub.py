@@ -276,7 +276,8 @@ def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
         raise DataError("keep_tokens names a token twice; each may be kept once. Remove the repetitions.")
     vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
     special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
-    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=tokenizer.special_tokens_in_text)
+    in_text, words = tokenizer.special_tokens_in_text, tokenizer.words
+    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=in_text, words=words)
 
 
 @contextmanager

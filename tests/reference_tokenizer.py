@@ -5,6 +5,7 @@ is remembered, looked up in advance or fast.
 """
 
 import unicodedata
+from collections.abc import Callable, Iterable
 
 CHINESE = {
     *range(0x4E00, 0x9FFF + 1),
@@ -82,6 +83,21 @@ def wordpiece_tokenize(word: str, vocabulary: set[str]) -> list[str]:
 
 def full_tokenize(text: str, vocabulary: set[str], lowercase: bool = True) -> list[str]:
     return [piece for word in basic_tokenize(text, lowercase) for piece in wordpiece_tokenize(word, vocabulary)]
+
+
+def tokenize_words(text: str, vocabulary: set[str], lowercase: bool, cut: Callable[[str], Iterable[str]]) -> list[str]:
+    """WoBERT's rule: of the words of `cut`, Chinese ones in the vocabulary stay whole; what lies between is tokenised as before."""
+    pieces: list[str] = []
+    for chunk in clean(text).split():
+        between = ""
+        for word in cut(strip_accents(chunk.lower()) if lowercase else chunk):
+            if len(word) > 1 and word in vocabulary and any(ord(char) in CHINESE for char in word):
+                pieces += [*full_tokenize(between, vocabulary, lowercase=False), word]
+                between = ""
+            else:
+                between += word
+        pieces += full_tokenize(between, vocabulary, lowercase=False)
+    return pieces
 
 
 def truncate_pair(first: list, second: list, room: int) -> None:

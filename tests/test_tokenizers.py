@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import unicodedata
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reference_tokenizer import basic_tokenize, full_tokenize, truncate_pair
+from reference_tokenizer import basic_tokenize, full_tokenize, tokenize_words, truncate_pair
 
 from bert4k.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from bert4k.tokenizers import Tokenizer, TruncationWarning
@@ -120,14 +121,14 @@ def check_spans(tokenizer: Tokenizer, text: str) -> None:
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_every_code_point_alone_and_between_letters(lowercase):
     """All assigned ones and all surrogates; of the unassigned and private, which all fall under one rule, every 50th."""
-    basic = BasicTokenizer(lowercase)
+    basic, around_words = BasicTokenizer(lowercase), BasicTokenizer(lowercase, _WORDS_ONLY._basic._split)
     codes = [code for code in range(sys.maxunicode + 1) if code % 50 == 0 or unicodedata.category(chr(code)) not in ("Cn", "Co")]
     assert len(codes) > 150_000
     for first in range(0, len(codes), 500):
         text = " ".join(f"{char} a{char}B" for char in map(chr, codes[first : first + 500]))
         assert basic.words(text) == basic_tokenize(text, lowercase), f"code points from U+{codes[first]:04X}"
         words, starts, ends = basic.words_and_spans(text)
-        assert words == basic.words(text)
+        assert words == basic.words(text) == around_words.words(text)
         assert len(starts) == len(ends) == sum(map(len, words))
         assert starts == sorted(starts) and ends == sorted(ends) and all(map(int.__lt__, starts, ends))
 
@@ -525,6 +526,224 @@ def test_damaged_tokenizer_json(tmp_path, values, message):
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(VocabularyError, match=message):
         Tokenizer.from_folder(tmp_path)
+
+
+# Word granularity
+
+# jieba knows neither 小桥流水儿 nor T恤衫子 nor t恤; 天天 is in SMALL, and no word for a tokenizer without `words`.
+WORDS = ["今天", "天气", "不错", "问题", "文章", "小桥流水儿", "人工智能", "𠮷野家"]
+MIXED = ["T恤", "t恤", "恤衫", "T恤衫子"]
+WORDY = [*SMALL, *"人工智能小桥流水儿恤衫子𠮷野家T", *WORDS, *MIXED, "##今天", "[今天]", "<今天>"]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
+def wordy(request) -> Tokenizer:
+    return Tokenizer(WORDY, request.param, special_tokens=["<今天>"], words="jieba")
+
+
+def jieba_with(words: list[str]):
+    """A `jieba.Tokenizer` that knows these words too; its `cut` is the reference."""
+    with warnings.catch_warnings(action="ignore"):
+        import jieba
+    own = jieba.Tokenizer()
+    own.FREQ, own.total = own.gen_pfdict(own.get_dict_file())
+    own.initialized = True
+    for word in sorted(words):
+        if not own.FREQ.get(word):
+            own.add_word(word)
+    return own
+
+
+@pytest.fixture(scope="module")
+def cut():
+    own = jieba_with([*WORDS, *MIXED])
+    return lambda text: own.cut(text, HMM=False)
+
+
+@pytest.mark.parametrize(
+    "text, tokens",
+    [
+        ("今天很不错。", "今天 很 不错 。"),
+        ("问题,文章?hello今天unaffable", "问题 , 文章 ? hello 今天 un ##aff ##able"),
+        ("今天天气不错", "今 天 天 气 不错"),  # 今天天气 is a word of jieba's and none of the vocabulary: as before
+        ("今天 天气", "今天 天气"),
+        ("今 天", "今 天"),
+        ("小桥流水儿小桥流水", "小桥流水儿 小 桥 流 水"),
+        ("豈有人工智能", "豈 [UNK] 人工智能"),
+        ("𠮷野家", "𠮷野家"),
+        ("今天[MASK]天气[MASK]今[MASK]天", "今天 [MASK] 天气 [MASK] 今 [MASK] 天"),
+        ("[今天]今天<今天>", "[今天] 今天 <今天>"),
+        ("a##今天", "a [UNK] [UNK] 今天"),
+        ("x恤衫", "x 恤衫"),
+        ("今天，" * 300, "今天 [UNK] " * 300),
+        ("", ""),
+    ],
+)
+def test_words_of_the_vocabulary_stay_whole(wordy, text, tokens):
+    assert wordy.tokenize(text) == tokens.split()
+    assert wordy.encode(text).tokens[1:-1] == tokens.split()
+
+
+@pytest.mark.parametrize("text, tokens", [("丄丅丏丠両", ["丄丅丏", "丠両"]), ("天丄", ["天丄"]), ("丄天丄丄", ["丄", "天丄", "丄"])])
+def test_words_of_characters_that_no_dictionary_has(text, tokens):
+    """Of cuts of equal probability, jieba's; and a character that jieba does not know costs something."""
+    words = ["丄丅", "丄丅丏", "丏丠両", "丠両", "天丄"]
+    assert Tokenizer([*SPECIAL, *"丄丅丏丠両天", *words], words="jieba").tokenize(text) == tokens
+    assert jieba_with(words).lcut(text, HMM=False) == tokens
+
+
+def test_words_are_those_of_the_folded_text():
+    uncased, cased = (Tokenizer(WORDY, lowercase, words="jieba") for lowercase in (True, False))
+    assert uncased.tokenize("T恤 T恤衫子 天\u0301气\u0301 maxT恤") == ["t恤", "t恤", "衫", "子", "天气", "m", "##a", "##x", "t恤"]
+    assert cased.tokenize("T恤 T恤衫子 天\u0301气 maxT恤") == ["T恤", "T恤衫子", "天", "[UNK]", "气", "m", "##a", "##x", "T恤"]
+
+
+def test_spans_of_words():
+    tokenizer = Tokenizer(WORDY, words="jieba")
+    encoding = tokenizer.encode("\u3000今\u200b天，不错\u0301!T恤", "问题[MASK]文章")
+    assert encoding.tokens == ["[CLS]", "今天", "[UNK]", "不错", "!", "t恤", "[SEP]", "问题", "[MASK]", "文章", "[SEP]"]
+    assert encoding.offsets[1:6] == [(1, 4), (4, 5), (5, 8), (8, 9), (9, 11)]
+    assert encoding.offsets[6:] == [(0, 0), (0, 2), (2, 8), (8, 10), (0, 0)]
+    assert encoding.segment_ids.tolist() == [0] * 7 + [1] * 4
+    batch = [("\u3000今\u200b天，不错\u0301!T恤", "问题[MASK]文章"), "今天"]
+    assert tokenizer(batch)["token_ids"][0].tolist() == encoding.ids.tolist()
+    assert list(map(tuple, tokenizer.offsets(batch)[0].tolist())) == encoding.offsets
+    short = tokenizer.encode(*batch[0], max_length=6)
+    assert short.tokens == ["[CLS]", "今天", "[UNK]", "[SEP]", "问题", "[SEP]"] and short.cut == 5
+
+
+def words_and_noise(words: list[str]) -> st.SearchStrategy[str]:
+    rare = ["今天天气", "[MASK]", "[今天]", "ΑΣ", "Hello", " ", "e\u0301", "今\u200b天", "天\u0301气", "max", "𠮷野", "不错误"]
+    noise = st.text(st.sampled_from(NASTY + "今天气不错人工智能小桥流水儿"), max_size=6)
+    return st.lists(st.one_of(st.sampled_from(words), st.sampled_from(rare), noise, st.characters(exclude_categories=())), max_size=12).map(
+        "".join
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(words_and_noise([*WORDS[:-1], *MIXED, "T恤衫"]))
+@example("ΑΣ今天Σ")
+@example("\ud800今天\udfff天气")
+def test_words_are_those_of_jieba(wordy, cut, text):
+    """The plain reference over jieba's own cut, which looks at no character outside of its block."""
+    assert [wordy.vocabulary[token] for token in wordy._plain_ids(text)] == tokenize_words(
+        text, set(WORDY) - {"𠮷野家"}, wordy.lowercase, cut
+    )
+    check_spans(wordy, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(words_and_noise(WORDS))
+@example("ΑΣ今天Σ")
+@example("\ud800今天\udfff天气")
+def test_a_word_stands_for_its_characters_and_all_else_is_as_before(text):
+    ours, plain = _WORDS_ONLY.encode(text), _NO_WORDS.encode(text)
+    assert ours.tokens == ["[CLS]", *_WORDS_ONLY.tokenize(text), "[SEP]"]
+    assert ours.ids.tolist() == _WORDS_ONLY([text])["token_ids"][0].tolist()
+    rest = zip(plain.tokens, plain.offsets, strict=True)
+    for token, span in zip(ours.tokens, ours.offsets, strict=True):
+        if token in {*WORDS, "天天"}:
+            parts = list(islice(rest, len(token)))
+            assert token == "".join(part for part, _ in parts) and span == (parts[0][1][0], parts[-1][1][1])
+        else:
+            assert (token, span) == next(rest)
+    assert next(rest, None) is None
+
+
+_WORDS_ONLY = Tokenizer([token for token in WORDY if token not in MIXED], words="jieba")
+_NO_WORDS = Tokenizer(_WORDS_ONLY.vocabulary)
+
+
+def test_real_lines_with_words(shared_data):
+    """A vocabulary made as WoBERT's was, with jieba's most frequent words: exactly the words of jieba as it is."""
+    own = jieba_with([])
+    plain = Tokenizer(shared_data / "vocab" / "bert-chinese-vocab.txt", special_tokens_in_text=False)
+    frequent = sorted(own.FREQ, key=own.FREQ.__getitem__, reverse=True)[:20_000]
+    tokenizer = Tokenizer(list(dict.fromkeys([*plain.vocabulary, *frequent])), special_tokens_in_text=False, words="jieba")
+    known = set(tokenizer.vocabulary)
+    lines = real_lines(shared_data, 20)
+    for text in lines:
+        assert tokenizer.tokenize(text) == tokenize_words(text, known, True, lambda chunk: own.cut(chunk, HMM=False))
+    for text in lines[::50]:
+        check_spans(tokenizer, text)
+    assert sum(len(tokenizer.tokenize(text)) for text in lines) < 0.9 * sum(len(plain.tokenize(text)) for text in lines)
+
+
+@given(st.lists(st.sampled_from([*WORDS, *"今天气不错。人工智能"]), max_size=12).map("".join))
+def test_decoding_words_is_the_inverse(text):
+    assert _WORDS_ONLY.decode(_WORDS_ONLY.encode(text).ids) == text
+
+
+def test_decoding_words_beside_others(wordy):
+    assert wordy.decode(wordy.encode("今天 hello world 天气,[MASK]不错").ids) == "今天hello world天气,不错"
+
+
+def test_save_and_load_words(tmp_path, wordy):
+    wordy.save(tmp_path / "words")
+    same, again = Tokenizer.from_folder(tmp_path / "words"), pickle.loads(pickle.dumps(wordy))
+    for other in (same, again):
+        assert other.words == "jieba" and other.vocabulary == WORDY and other.lowercase == wordy.lowercase
+        assert other.tokenize("今天很不错<今天>") == ["今天", "很", "不错", "<今天>"]
+        assert repr(other) == f"Tokenizer({len(WORDY)} tokens, lowercase={wordy.lowercase}, words='jieba')"
+    assert Tokenizer.from_folder(tmp_path / "words", words=None).tokenize("今天") == ["今", "天"]
+    assert json.loads((tmp_path / "words" / "tokenizer_config.json").read_text())["words"] == "jieba"
+    Tokenizer(WORDY).save(tmp_path / "none")
+    assert "words" not in json.loads((tmp_path / "none" / "tokenizer_config.json").read_text())
+    assert Tokenizer.from_folder(tmp_path / "none").words is None
+    assert Tokenizer.from_folder(tmp_path / "none", words="jieba").tokenize("今天") == ["今天"]
+
+
+@pytest.mark.parametrize("words", ["thulac", "Jieba", "", True, ["jieba"]])
+def test_unknown_words(tmp_path, words):
+    with pytest.raises(ConfigError, match=re.escape(f"words is {words!r}; expected 'jieba' or None")):
+        Tokenizer(WORDY, words=words)
+    Tokenizer(WORDY).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"words": words}))
+    with pytest.raises(ConfigError, match=re.escape(f"words is {words!r}; expected 'jieba' or None")):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_a_pruned_vocabulary_keeps_its_words():
+    from bert4k.hub import _pruned
+
+    pruned = _pruned(_WORDS_ONLY, [_WORDS_ONLY.token_to_id(token) for token in [*SPECIAL, *"今天气", "今天"]])
+    assert pruned.words == "jieba" and pruned.tokenize("今天，天气") == ["今天", "[UNK]", "天", "气"]
+
+
+def test_threads_agree_on_words():
+    tokenizer = Tokenizer(WORDY, words="jieba")
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(tokenizer.tokenize, ["今天很不错"] * 8))
+    assert results == [["今天", "很", "不错"]] * 8
+
+
+def test_another_process_reads_jieba_once_quietly_and_for_itself(tmp_path):
+    """A pickled tokenizer in a fresh interpreter: no Keras, no jieba before the first text, nothing said, stored or changed outside."""
+    code = """
+import os, pickle, sys
+tokenizer = pickle.load(sys.stdin.buffer)
+assert "jieba" not in sys.modules
+print(" ".join(tokenizer.tokenize("今天很不错")))
+import jieba
+assert not jieba.dt.initialized and not jieba.dt.FREQ
+print(sorted({"keras", "tensorflow", "torch", "jax", "transformers"} & set(sys.modules)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-X", "utf8", "-W", "always", "-c", code],
+        input=pickle.dumps(_WORDS_ONLY),
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        check=False,
+    )
+    assert (run.returncode, run.stderr.decode()) == (0, "")
+    assert run.stdout.decode() == "今天 很 不错\n[]\n"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("vocabulary, words", [(WORDY, None), ([token for token in SMALL if token != "天天"], "jieba")])
+def test_where_there_are_no_words_jieba_is_not_read(monkeypatch, vocabulary, words):
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    assert Tokenizer(vocabulary, words=words).tokenize("今天天") == ["今", "天", "天"]
 
 
 # The rest

@@ -15,7 +15,7 @@ has it takes a second, literal path.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from unicodedata import category, combining, normalize
 
@@ -32,6 +32,9 @@ _CJK_BLOCKS = (
 )
 _CJK_FIRST = tuple(first for first, _ in _CJK_BLOCKS)
 
+# Stands where the rules end a word and the text has no space. Cleaning removes U+001F, so no text can contain it, and
+# `str.split` takes it for a space; without these marks, a folded text is what was written.
+BOUNDARY = "\x1f"
 # Stands for a character that cannot be treated alone. Cleaning removes U+0000, so no text can contain it.
 _CONTEXT = "\0"
 
@@ -48,21 +51,21 @@ def is_punctuation(char: str) -> bool:
 
 
 def _clean(char: str) -> str:
-    """Rules 1 and 2 for one character: nothing, a space, or the character, spaced out if it is Chinese."""
+    """Rules 1 and 2 for one character: nothing, a space, or the character, between boundaries if it is Chinese."""
     if char in "\t\n\r" or category(char) in ("Zs", "Zl", "Zp"):
         return " "
     if char == "\ufffd" or category(char) in ("Cc", "Cf"):
         return ""
-    return f" {char} " if is_cjk(char) else char
+    return f"{BOUNDARY}{char}{BOUNDARY}" if is_cjk(char) else char
 
 
 def _space_out(char: str) -> str:
     """Rule 4 for one character."""
-    return f" {char} " if is_punctuation(char) else char
+    return f"{BOUNDARY}{char}{BOUNDARY}" if is_punctuation(char) else char
 
 
 class _Forms(dict[int, str]):
-    """Code point -> what the rules make of that character: at most a few characters, and spaces where words end."""
+    """Code point -> what the rules make of that character: at most a few characters, and boundaries where words end."""
 
     def __init__(self, lowercase: bool) -> None:
         super().__init__()
@@ -87,18 +90,22 @@ class _Forms(dict[int, str]):
 class BasicTokenizer:
     """Splits text into words; see the module's rules. `lowercase` is Google's `do_lower_case`.
 
+    `split` makes the words of a folded text, with a BOUNDARY wherever Google's rules end one; it may move these, but
+    keeps every other character, in order.
+
     Safe to share between threads: all that changes is a table that any thread would fill in the same way.
     """
 
-    def __init__(self, lowercase: bool = True) -> None:
+    def __init__(self, lowercase: bool = True, split: Callable[[str], list[str]] = str.split) -> None:
         self._forms = _Forms(lowercase)
+        self._split = split
 
     def words(self, text: str) -> list[str]:
         """The words of `text`, any `str` (unpaired surrogates included), in order."""
         folded = text.translate(self._forms)
         if _CONTEXT in folded:
             folded = "".join(char for char, _, _ in self._fold_in_context(text))
-        return folded.split()
+        return self._split(folded)
 
     def words_and_spans(self, text: str) -> tuple[list[str], list[int], list[int]]:
         """The words, and for every character of all words in turn where in `text` it begins and ends.
@@ -109,12 +116,13 @@ class BasicTokenizer:
         forms = [self._forms[code] for code in map(ord, text)]
         if _CONTEXT in forms:
             chars = self._fold_in_context(text)
-            words = "".join(char for char, _, _ in chars).split()
-            starts = [start for char, start, _ in chars if char != " "]
-            ends = [end for char, _, end in chars if char != " "]
+            words = self._split("".join(char for char, _, _ in chars))
+            starts = [start for char, start, _ in chars if char > " "]
+            ends = [end for char, _, end in chars if char > " "]
         else:
-            words = "".join(forms).split()
-            starts = [at for at, form in enumerate(forms) for char in form if char != " "]
+            words = self._split("".join(forms))
+            # Only spaces and boundaries come before "!"; cleaning leaves no other control character.
+            starts = [at for at, form in enumerate(forms) for char in form if char > " "]
             ends = [at + 1 for at in starts]
         if "" in forms:
             reach = list(range(1, len(text) + 1))
@@ -125,13 +133,13 @@ class BasicTokenizer:
         return words, starts, ends
 
     def _fold_in_context(self, text: str) -> list[tuple[str, int, int]]:
-        """The rules over whole whitespace-delimited words, for lower-casing: (character, start, end), spaces included."""
+        """The rules over whole whitespace-delimited words, for lower-casing: (character, start, end), spaces and boundaries included."""
         cleaned = [(char, at) for at, raw in enumerate(text) for char in _clean(raw)]
         result: list[tuple[str, int, int]] = []
-        for is_space, group in groupby(cleaned, key=lambda item: item[0] == " "):
+        for is_space, group in groupby(cleaned, key=lambda item: item[0] <= " "):
             word = list(group)
             if is_space:
-                result += [(" ", at, at + 1) for _, at in word]
+                result += [(char, at, at + 1) for char, at in word]
             else:
                 result += [(part, start, end) for char, start, end in _fold_word(word) for part in _space_out(char)]
         return result

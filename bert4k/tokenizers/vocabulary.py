@@ -108,7 +108,7 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} has {key} = {values[key]!r}; only {only!r} is implemented with do_lower_case = {lowercase!r}.")
     settings: dict[str, Any] = {"lowercase": lowercase, "special_tokens_in_text": not values.get("split_special_tokens", False)}
     special = [token for key in ("additional_special_tokens", "extra_special_tokens") for token in _names(values.get(key))]
-    return settings | {"special_tokens": tuple(dict.fromkeys(special))}
+    return settings | {"special_tokens": tuple(dict.fromkeys(special)), "words": values.get("words")}
 
 
 def _names(special: Any) -> list[str]:
@@ -117,9 +117,9 @@ def _names(special: Any) -> list[str]:
     return [entry["content"] if isinstance(entry, dict) else entry for entry in entries]
 
 
-def settings_to_json(lowercase: bool, special_tokens: Sequence[str], special_tokens_in_text: bool) -> str:
-    """The `tokenizer_config.json` that `read_settings` and Hugging Face's `BertTokenizer` read."""
-    values = {
+def settings_to_json(lowercase: bool, special_tokens: Sequence[str], special_tokens_in_text: bool, words: str | None) -> str:
+    """The `tokenizer_config.json` that `read_settings` and Hugging Face's `BertTokenizer` read; `words` is a key of ours."""
+    values: dict[str, Any] = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": lowercase,
         "strip_accents": None,
@@ -127,4 +127,6 @@ def settings_to_json(lowercase: bool, special_tokens: Sequence[str], special_tok
         "additional_special_tokens": list(special_tokens),
         "split_special_tokens": not special_tokens_in_text,
     }
+    if words is not None:
+        values["words"] = words
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"

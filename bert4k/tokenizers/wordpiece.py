@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,10 @@ from tokenizers.models import WordPiece
 
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import ConfigError, DataError, VocabularyError, did_you_mean
-from bert4k.tokenizers.basic import BasicTokenizer
+from bert4k.tokenizers.basic import BasicTokenizer, is_cjk
 from bert4k.tokenizers.spacing import join_words
 from bert4k.tokenizers.vocabulary import MASK, REQUIRED, check_vocabulary, read_settings, read_vocabulary, settings_to_json
+from bert4k.tokenizers.words import JiebaWords
 
 # A longer word is [UNK]: Google's limit (Hugging Face's fast tokenizer gives up at 100).
 _LONGEST_WORD = 200
@@ -92,13 +93,19 @@ class Tokenizer:
     honoured, such as "<T>"; `special_tokens_in_text=False` honours none, which is Google's own behaviour and right
     for texts of strangers.
 
+    `words="jieba"` is the granularity of WoBERT (Su Jianlin 2020, github.com/ZhuiyiTechnology/WoBERT): of the words into which jieba
+    (HMM=False) cuts the lower-cased text, those with a Chinese character that are tokens of the vocabulary stay whole; all
+    else is tokenised as before. jieba is imported, and its dictionary read, when the first text comes (under a second).
+
     Args:
         vocabulary: the tokens in the order of their ids, or the path of a vocab.txt.
         lowercase: Google's `do_lower_case`: lower-case and strip accents.
         special_tokens: tokens besides the bracketed ones that are special.
         special_tokens_in_text: whether special tokens written in a text are honoured.
+        words: "jieba" keeps the Chinese words of the vocabulary whole, None keeps none.
 
-    Raises `VocabularyError` for a vocabulary that is damaged (see `vocabulary.check_vocabulary`) or lacks a special token.
+    Raises `VocabularyError` for a vocabulary that is damaged (see `vocabulary.check_vocabulary`) or lacks a special token,
+    `ConfigError` for any other value of an argument.
     Can be pickled, and used by several threads at once.
     """
 
@@ -109,6 +116,7 @@ class Tokenizer:
         *,
         special_tokens: Iterable[str] = (),
         special_tokens_in_text: bool = True,
+        words: Literal["jieba"] | None = None,
     ) -> None:
         if isinstance(vocabulary, str | os.PathLike):
             self.vocabulary = read_vocabulary(vocabulary)
@@ -119,9 +127,12 @@ class Tokenizer:
             raise ConfigError(f"lowercase is {lowercase!r}; expected True or False. Correct the argument, or do_lower_case in the file.")
         if isinstance(special_tokens, str):
             raise ConfigError(f"special_tokens is the string {special_tokens!r}; expected a list of tokens. Put it in a list.")
+        if words not in (None, "jieba"):
+            raise ConfigError(f"words is {words!r}; expected 'jieba' or None. Correct the argument, or words in the file.")
         self.lowercase = lowercase
         self.special_tokens = tuple(special_tokens)
         self.special_tokens_in_text = special_tokens_in_text
+        self.words = words
 
         self._ids = {token: index for index, token in enumerate(self.vocabulary)}
         bracketed = [token for token in self.vocabulary if len(token) > 2 and token[0] == "[" and token[-1] == "]"]
@@ -131,7 +142,8 @@ class Tokenizer:
 
         longest_first = sorted(special, key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if special_tokens_in_text else None
-        self._basic = BasicTokenizer(lowercase)
+        whole = {token for token in self.vocabulary if _is_chinese_word(token)}.difference(special) if words else ()
+        self._basic = BasicTokenizer(lowercase, JiebaWords(whole).split if whole else str.split)
         self._pieces = _Pieces(self._ids, "[UNK]")
 
     @classmethod
@@ -151,13 +163,14 @@ class Tokenizer:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `vocab.txt` and `tokenizer_config.json`, which `from_folder` and Hugging Face's `BertTokenizer` read back.
+        (Hugging Face's knows nothing of `words`, and tokenises them by character.)
 
         Creates the folder; replaces these two files, both or neither. Raises `CheckpointError` when it cannot be written to.
         """
         folder = Path(folder)
         with replacing(folder / "vocab.txt", folder / "tokenizer_config.json") as (vocabulary, config):
             vocabulary.write_bytes("".join(f"{token}\n" for token in self.vocabulary).encode())
-            config.write_bytes(settings_to_json(self.lowercase, self.special_tokens, self.special_tokens_in_text).encode())
+            config.write_bytes(settings_to_json(self.lowercase, self.special_tokens, self.special_tokens_in_text, self.words).encode())
 
     # Tokens and ids
 
@@ -237,7 +250,7 @@ class Tokenizer:
         Raises `DataError` for anything that is not a string. Truncation is told in the result's `cut`.
         """
         texts = [_checked(text, "text")] if pair is None else [_checked(text, "text"), _checked(pair, "pair")]
-        ids, starts, ends = zip(*map(self._text_spans, texts), strict=True)
+        ids, starts, ends = zip(*map(self.spans, texts), strict=True)
         kept, cut = _truncate(ids, max_length)
         row = _framed(kept, self.cls_id, self.sep_id)
         return Encoding(
@@ -258,7 +271,7 @@ class Tokenizer:
         """
         rows: tuple[list[list[int]], list[list[int]]] = [], []
         for pair in _checked_batch(texts):
-            _, *places = zip(*(self._text_spans(text) for text in pair if text is not None), strict=True)
+            _, *places = zip(*(self.spans(text) for text in pair if text is not None), strict=True)
             for lists, place in zip(rows, places, strict=True):
                 lists.append(_framed(_truncate(place, max_length)[0], 0, 0))
         return np.stack([_padded(lists, 0)[0] for lists in rows], axis=-1)
@@ -276,8 +289,11 @@ class Tokenizer:
     def _plain_ids(self, text: str) -> list[int]:
         return list(chain.from_iterable(map(self._pieces.__getitem__, self._basic.words(text))))
 
-    def _text_spans(self, text: str) -> tuple[list[int], list[int], list[int]]:
-        """Like `_text_ids`, with where each token starts and where it ends in `text`."""
+    def spans(self, text: str) -> tuple[list[int], list[int], list[int]]:
+        """The ids of a text, nothing added, and for each token where it starts and where it ends in `text`; starts never decrease.
+
+        What `encode` builds on, without its arrays: for whoever needs the places of very many tokens.
+        """
         if self._special is None:
             return self._plain_spans(text, 0)
         ids, starts, ends = [], [], []  # type: list[int], list[int], list[int]
@@ -333,10 +349,16 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         settings: dict[str, Any] = {"special_tokens": self.special_tokens, "special_tokens_in_text": self.special_tokens_in_text}
-        return partial(type(self), **settings), (self.vocabulary, self.lowercase)
+        return partial(type(self), **settings, words=self.words), (self.vocabulary, self.lowercase)
 
     def __repr__(self) -> str:
-        return f"Tokenizer({len(self)} tokens, lowercase={self.lowercase})"
+        words = f", words={self.words!r}" if self.words else ""
+        return f"Tokenizer({len(self)} tokens, lowercase={self.lowercase}{words})"
+
+
+def _is_chinese_word(token: str) -> bool:
+    """Whether a token is one that only `words` can give: Chinese, of several characters, and not for the inside of a word."""
+    return 1 < len(token) <= _LONGEST_WORD and not token.startswith("##") and any(map(is_cjk, token))
 
 
 def _truncate(parts: Sequence[list[Item]], max_length: int | None) -> tuple[Sequence[list[Item]], int]:
