@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from bert4k import progress
-from bert4k.progress import track
+from bert4k.progress import measured, track
 
 
 class Terminal(io.StringIO):
@@ -110,3 +110,14 @@ def test_it_is_lazy(clock: None) -> None:
 
     following = track(items(), 100, "counting")
     assert (next(following), next(following), taken) == (0, 1, [0, 1])
+
+
+def test_amounts_of_bytes(clock: None, watched: Callable[[], Terminal], capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = watched()
+    with measured(3_000_000, "reading", in_bytes=True) as advance:
+        for _ in range(3):
+            advance(500_000)
+    shown = terminal.getvalue()
+    assert "reading" in shown
+    assert "1.5/3.0 MB" in shown
+    assert capsys.readouterr().out == ""
