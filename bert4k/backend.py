@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +30,16 @@ def compiled(model: keras.Model, function: Callable[..., Any]) -> Callable[..., 
             return _with_weights(model, jax.jit(_stateless(model, function)))
         case _:
             return _with_weights(model, _traced(_stateless(model, function)))
+
+
+def set_seed(seed: int) -> None:
+    """`keras.utils.set_random_seed`, which imports TensorFlow, for seconds, whatever the backend. What Keras draws follows from Python's
+    generator: initial weights, and the states of the generators of dropout."""
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    else:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
 
 
 def loops_are_compiled() -> bool:
@@ -98,7 +109,6 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
     # Compiling takes seconds, so only a graph that has proved to run often is worth it.
     often = 32
-    compilable = bool(shutil.which("g++") or shutil.which("clang++"))
     graphs: dict[Any, Callable[..., Any]] = {}
     runs: Counter[Any] = Counter()
 
@@ -109,8 +119,124 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
             if shapes not in graphs:
                 graphs[shapes] = make_fx(function)(*args)
             runs[shapes] += 1
-            if runs[shapes] == often and compilable:
+            if runs[shapes] == often and has_compiler():
                 graphs[shapes] = torch.compile(graphs[shapes], dynamic=False)
             return graphs[shapes](*args)
 
     return call
+
+
+def torch_gradients(model: keras.Model, function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[list[Any], Any, Any]]:
+    """PyTorch only: what `function(*args) -> (loss, more)` gives, and the gradients of the loss by the trainable variables of `model`: a
+    function of the same arguments that returns (gradients, loss, more).
+
+    Forward and backward pass are traced to one graph, which inductor compiles where a C++ compiler is installed; `torch.compile` itself
+    finds many small graphs in Keras' layers and leaves much between them to Python. Shapes must not change. Random numbers that are drawn
+    inside would be drawn once and for all, so a model with dropout must not come here.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    variables = model.trainable_variables
+
+    def stateless(values: list[Any], *args: Any) -> tuple[Any, Any]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    with_gradients = torch.func.grad_and_value(stateless, has_aux=True)
+    graph: Callable[..., Any] | None = None
+
+    def call(*args: Any) -> tuple[list[Any], Any, Any]:
+        nonlocal graph
+        values = [variable.value.detach() for variable in variables]
+        with torch.no_grad():
+            if graph is None:
+                graph = make_fx(with_gradients)(values, *args)
+                if has_compiler():
+                    graph = torch.compile(graph, dynamic=False)
+            gradients, (loss, more) = graph(values, *args)
+        return gradients, loss, more
+
+    return call
+
+
+def torch_update(optimizer: keras.optimizers.Optimizer) -> Callable[[list[Any]], None]:
+    """PyTorch only: a function of the gradients that does what `optimizer.apply` does, to the variables that it was built for.
+
+    Keras' AdamW works on all weights at once. Others, such as Muon with its iteration of matrix products, go through them one by one in
+    Python: these are traced to one graph, too, which inductor compiles (measured for Muon and 5 million weights: a fifth of the time).
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    variables = optimizer._trainable_variables
+    if hasattr(optimizer, "_parallel_update_step") or optimizer.gradient_accumulation_steps or not has_compiler():
+        return lambda gradients: optimizer.apply(gradients, variables)
+    graph: Callable[..., Any] | None = None
+
+    def update(gradients: list[Any]) -> None:
+        nonlocal graph
+        state = [variable.value.detach() for variable in optimizer.variables]
+        weights = [variable.value.detach() for variable in variables]
+        with torch.no_grad():
+            if graph is None:
+                traced = make_fx(lambda *state: optimizer.stateless_apply(*state))(state, gradients, weights)
+                graph = torch.compile(traced, dynamic=False)
+            weights, state = graph(state, gradients, weights)
+            for variable, value in zip([*variables, *optimizer.variables], [*weights, *state], strict=True):
+                variable.assign(value)
+
+    return update
+
+
+def has_compiler() -> bool:
+    """Whether PyTorch can compile for the processor: it needs a C++ compiler at run time."""
+    return bool(shutil.which("g++") or shutil.which("clang++"))
+
+
+# Several devices, and several processes that train together. -------------------------------------------------------------------------
+
+
+def parts() -> int:
+    """Into how many parts the distribution in whose scope this is called cuts every batch; 1 without one."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            return int(tf.distribute.get_strategy().num_replicas_in_sync)
+        case "jax":
+            distribution = keras.distribution.distribution()
+            return 1 if distribution is None else int(distribution.num_model_replicas)
+        case _:
+            return 1
+
+
+def replicas() -> int:
+    """How many devices sum up their losses: TensorFlow's strategies do, while elsewhere a loss is that of the whole batch."""
+    return parts() if keras.backend.backend() == "tensorflow" else 1
+
+
+def process() -> tuple[int, int]:
+    """The number of this process, from 0, and how many train together."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index(), jax.process_count()
+    return 0, 1
+
+
+def wait_for_all(where: str) -> None:
+    """Go on when every process has come to this point, which has the same name in all."""
+    if process()[1] > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        sync_global_devices(where)
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says, in all of them."""
+    if process()[1] == 1:
+        return value
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    return bool(broadcast_one_to_all(np.asarray(value)))

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 after an error that is the user's to mend."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # A recipe reads its settings itself: they may come from a file, too.
+    recipe = given and given[0] in RECIPES
+    options = argparse.Namespace(command=given[0], run=_recipe, arguments=given[1:]) if recipe else parser.parse_args(given)
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
@@ -39,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+# Recipes of bert4k.tasks that are commands, with what they do.
+RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -111,6 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("source", help="folder of a checkpoint, .keras file, or a name that `bert4k list` shows")
     added.add_argument("folder", type=Path, help="new folder to write")
     added.add_argument("--to", required=True, choices=("google", "huggingface", "keras"), help="format to write")
+
+    added = command(
+        vocabulary, "Make a vocab.txt from texts: characters, pieces of words of letters and digits, and Chinese words if asked for."
+    )
+    added.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="UTF-8 texts, gzipped or not, with blank lines between documents"
+    )
+    added.add_argument("--pairs", nargs="+", type=Path, metavar="FILE", help="files with source<TAB>target in each line")
+    added.add_argument("--out", type=Path, required=True, metavar="FILE", help="vocab.txt to write; must not exist")
+    added.add_argument("--size", type=int, default=8000, help="the most tokens")
+    added.add_argument("--special", nargs="+", metavar="TOKEN", help="tokens that mark something, such as [TRANSLATE]")
+    added.add_argument("--words", type=int, default=0, metavar="N", help="how many of the most frequent Chinese words, as jieba finds them")
+    added.add_argument("--latin", type=int, metavar="N", help="how many pieces of letters and digits (without it: what the texts warrant)")
+    added.add_argument("--minimum-count", type=int, default=5, metavar="N", help="leave out what occurs fewer times")
+
+    for name, help in RECIPES.items():
+        commands.add_parser(name, help=help, add_help=False)
 
     added = command(_list, "Checkpoints that can be loaded by name.")
     added.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -263,6 +288,32 @@ def convert(options: argparse.Namespace) -> None:
     model, tokenizer = hub.load_all(path)
     bert4k.save(model, tokenizer, options.folder, options.to)
     print(f"wrote {len(model.weight_names())} weights in the {options.to} layout to {options.folder}", file=sys.stderr)
+
+
+def vocabulary(options: argparse.Namespace) -> None:
+    """bert4k vocabulary"""
+    if options.out.exists():
+        raise DataError(f"{options.out} exists, and a vocabulary that a model has learnt cannot be replaced. Choose another --out.")
+    from bert4k.checkpoints.stored import replacing
+    from bert4k.pretraining.vocabulary import choose_tokens, count_words, coverage
+
+    special = options.special or ()
+    counts = count_words(options.files, options.pairs or (), special_tokens=special, chinese=options.words > 0)
+    limits = {name: getattr(options, name) for name in ("size", "minimum_count", "latin", "words")}
+    tokens = choose_tokens(counts, special_tokens=special, **limits)
+    with replacing(options.out) as (temporary,):
+        temporary.write_bytes("".join(f"{token}\n" for token in tokens).encode())
+    found = coverage(tokens, counts)
+    print(
+        f"wrote {len(tokens):,} tokens to {options.out}; they cover {found.covered / found.characters:.3%}"
+        f" of {found.characters:,} characters; {found.left_out:,} different characters were left out",
+        file=sys.stderr,
+    )
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    """bert4k pretrain"""
+    import_module(f"bert4k.tasks.{options.command}").main(options.arguments)
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from bert4k.tokenizers import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
-COMMANDS = ["generate", "fill", "score", "embed", "inspect", "mask", "convert", "list"]
+COMMANDS = ["generate", "fill", "score", "embed", "inspect", "mask", "convert", "vocabulary", "pretrain", "list"]
 
 
 class Run(NamedTuple):
@@ -206,6 +206,27 @@ def test_convert(run: Cli, folder: Path, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in source.iterdir()} == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_vocabulary(run: Cli, tmp_path: Path) -> None:
+    texts, pairs, out = tmp_path / "texts.txt", tmp_path / "pairs.tsv", tmp_path / "new" / "vocab.txt"
+    texts.write_text("今天学习，明天学习。\n\nTraining trains the trainer.\n", encoding="utf-8")
+    pairs.write_text("[翻译]今天\t今日\n", encoding="utf-8")
+    options = ("--size", 130, "--special", "[翻译]", "[对联]", "--words", 2, "--minimum-count", 2)
+    found = run("vocabulary", texts, "--pairs", pairs, "--out", out, *options)
+    assert (found.code, found.out) == (0, "")
+    told = r"wrote 121 tokens to .*vocab\.txt; they cover 89\.744% of 39 characters; 4 different characters were left out\n"
+    assert re.fullmatch(told, found.err)
+    tokenizer = Tokenizer(out)
+    assert tokenizer.vocabulary[5:9] == ["[翻译]", "[对联]", "t", "今"]
+    assert tokenizer.vocabulary[-2:] == ["今天", "学习"], "two of each; the code point decides"
+    assert tokenizer.tokenize("[翻译]今天 trained") == ["[翻译]", "今", "天", "train", "##e", "##d"]
+    assert [path.name for path in out.parent.iterdir()] == ["vocab.txt"]
+    before = out.read_bytes()
+    found = run("vocabulary", texts, "--out", out)
+    assert (found.code, out.read_bytes()) == (2, before)
+    assert "exists" in found.err
+    assert run("vocabulary", "--pairs", pairs, "--out", tmp_path / "other.txt", "--latin", 0).code == 0
+
+
 def test_list(run: Cli) -> None:
     found = run("list")
     assert (found.code, found.err) == (0, "")
@@ -267,6 +288,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a folder that cannot be": (["convert", "{}", "{}/vocab.txt/new", "--to", "keras"], ["Cannot write", "Choose a folder"]),
     "a file that cannot be": (["embed", "{}", "春", "--out", "{}/vocab.txt/new.npy"], ["Cannot write", "Choose a folder"]),
     "a picture that cannot be": (["mask", "lm", "春", "--png", "{}/vocab.txt/new.png"], ["new.png"]),
+    "a vocabulary that exists": (["vocabulary", "{}/vocab.txt", "--out", "{}/vocab.txt"], ["vocab.txt exists", "Choose another --out"]),
+    "a vocabulary of nothing": (["vocabulary", "--out", "{}/new.txt"], ["no text files", "Give the path"]),
+    "a vocabulary of a folder": (["vocabulary", "{}", "--out", "{}/new.txt"], ["is a folder", "Name the files in it"]),
+    "a vocabulary of no pairs": (["vocabulary", "--pairs", "{}/vocab.txt", "--out", "{}/new.txt"], ["line 1: found no tab", "'[PAD]'"]),
+    "a vocabulary without room": (["vocabulary", "{}/vocab.txt", "--out", "{}/new.txt", "--size", "9"], ["of 9 tokens", "at least 109"]),
     "a picture of no kind": (["mask", "lm", "春", "--png", "{}/mask.doc"], ["mask.doc", ".png"]),
 }
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # The layout of the design, top to bottom: each part imports only parts above it (and, within a folder, never in a circle).
 ORDER = """
     errors quiet progress config backend masks pictures positions layers model families checkpoints tokenizers decoding structured training
-    pretrained hub recipe tasks cli __main__
+    pretraining pretrained hub recipe tasks cli __main__
 """.split()
 # These use the library as its users do, by its public names.
 AT_THE_TOP = {"tasks", "cli", "__main__"}

@@ -37,7 +37,7 @@ class Found(NamedTuple):
 class Bert:
     """The model in float64, from the weights of a Transformer, under the mask of that expression."""
 
-    def __init__(self, model: Any, mask: str) -> None:
+    def __init__(self, model: Any, mask: str = "real") -> None:
         self.config, self.rule = model.config, MASKS[mask]
         self.weights = {name: value.astype("float64") for name, value in model.weight_values().items()}
 
@@ -48,11 +48,15 @@ class Bert:
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
         return x * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
 
-    def sequence(self, ids: Sequence[int], segments: Sequence[int]) -> np.ndarray:
-        """The last layer, [L, H]."""
-        allowed = rules.matrix(self.rule, [(segment, True) for segment in segments])
+    def sequence(
+        self, ids: Sequence[int], segments: Sequence[int], places: Sequence[int] | None = None, allowed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The last layer, [L, H]. places: position ids if they are not 0, 1, 2 ...; allowed: bool [L, L], if not what the mask says."""
+        places = range(len(ids)) if places is None else places
+        allowed = rules.matrix(self.rule, [(segment, True) for segment in segments]) if allowed is None else allowed
         table = {kind: self.weights[f"embeddings/{kind}/embeddings"] for kind in ("token", "segment", "position")}
-        x = self.norm("embeddings/norm", table["token"][list(ids)] + table["segment"][list(segments)] + table["position"][: len(ids)])
+        x = table["token"][list(ids)] + table["segment"][list(segments)] + table["position"][list(places)]
+        x = self.norm("embeddings/norm", x)
         for block in (f"block_{index}" for index in range(self.config.num_hidden_layers)):
             query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
             heads = np.split(np.arange(self.config.hidden_size), self.config.num_attention_heads)
@@ -64,7 +68,11 @@ class Bert:
 
     def log_probs(self, ids: Sequence[int], segments: Sequence[int]) -> np.ndarray:
         """Log-probabilities over the vocabulary, [L, V]."""
-        x = self.norm("mlm/norm", gelu(self.dense("mlm/dense", self.sequence(ids, segments))))
+        return self.told(self.sequence(ids, segments))
+
+    def told(self, x: np.ndarray) -> np.ndarray:
+        """Log-probabilities over the vocabulary of the last layer x [..., H]: [..., V]."""
+        x = self.norm("mlm/norm", gelu(self.dense("mlm/dense", x)))
         logits = x @ self.weights["embeddings/token/embeddings"].T + self.weights["mlm/bias"]
         return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
