@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -40,6 +40,33 @@ def set_seed(seed: int) -> None:
     else:
         random.seed(seed)
         np.random.seed(seed % 2**32)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def generator_states() -> dict[str, np.ndarray]:
+    """The states of random generators that are no variables of a model: on PyTorch, dropout draws from the generators of the devices."""
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    states = {"cpu": torch.get_rng_state(), **{f"cuda/{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}}
+    return {name: state.cpu().numpy() for name, state in states.items()}
+
+
+def set_generator_states(states: Mapping[str, np.ndarray]) -> None:
+    """Put back what `generator_states` gave, as far as there are such devices here."""
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    for name, state in states.items():
+        if name == "cpu":
+            torch.set_rng_state(torch.from_numpy(state))
+        elif (place := int(name.removeprefix("cuda/"))) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(torch.from_numpy(state), place)
 
 
 def loops_are_compiled() -> bool:

@@ -232,9 +232,9 @@ class Transformer(keras.Model):
         """Check the inputs, leave the optional ones that are absent to their defaults, and run the model."""
         return super().__call__(self.complete(inputs), *args, **kwargs)
 
-    def call(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As `__call__`; the JAX trainer comes in by this door."""
-        return super().call(self.complete(inputs), *args, **kwargs)
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """As `__call__`; the JAX trainer comes in by this door. Were `training` not named here, Keras would not pass it on to dropout."""
+        return super().call(self.complete(inputs), training=training, mask=mask, **kwargs)
 
     def compute_output_spec(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As Keras does inside a larger functional model; it asks every input for its shape, which absent ones do not have."""

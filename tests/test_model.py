@@ -494,6 +494,17 @@ def test_inputs_that_the_model_cannot_take(mask: str, batch: dict[str, np.ndarra
             use(batch)
 
 
+@backends
+def test_dropout_acts_in_training_only() -> None:
+    model = build(config=CONFIG.override(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0))
+    inputs = model.complete(BATCH)
+    whole = keras.Sequential([keras.layers.Lambda(lambda inputs: model(inputs))])
+    for one in (model, whole):
+        first, second = (ops.convert_to_numpy(one(inputs, training=True)) for _ in range(2))
+        assert (first != second).any()
+        np.testing.assert_array_equal(ops.convert_to_numpy(one(inputs)), ops.convert_to_numpy(one(inputs, training=False)))
+
+
 @pytest.mark.parametrize("inputs", [ids("ab"), [ids("ab")], "ab"])
 def test_inputs_that_are_no_dict(inputs: Any) -> None:
     with pytest.raises(DataError, match="takes a dict of inputs"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from bert4k.backend import agreed, parts, process
+from bert4k.backend import agreed, generator_states, parts, process, set_generator_states
 from bert4k.errors import ConfigError
 from bert4k.pretraining import snapshots
 from bert4k.pretraining.journal import Journal, write_curves, write_table
@@ -137,7 +137,7 @@ def train(
         epoch = keeper.step // pace.log_every
         with _raw_weights(pretrainer.optimizer):
             pretrainer.fit(
-                Fed(lambda index, start=keeper.step: stream.batch(start * keeper.batches + index), groups),  # type: ignore[misc]
+                Fed(_batches(stream, keeper.step * keeper.batches), groups),
                 initial_epoch=epoch,
                 epochs=epoch + lines,
                 steps_per_epoch=size * keeper.batches,
@@ -146,6 +146,21 @@ def train(
                 shuffle=False,
             )
     return keeper.step
+
+
+def _batches(stream: Stream, start: int) -> Callable[[int], Batch]:
+    """The batches from `start` on, by their number.
+
+    With the first, random generators are put back to where they were: on PyTorch, Keras draws a number to feed batches in no random order,
+    and how often a training was interrupted is not to change what dropout draws."""
+    states = generator_states()
+
+    def batch(number: int) -> Batch:
+        if number == 0:
+            set_generator_states(states)
+        return stream.batch(start + number)
+
+    return batch
 
 
 @contextmanager
@@ -233,7 +248,9 @@ class Keeper(keras.callbacks.Callback):
 
     def _measure(self) -> None:
         if self.evaluation:
+            states = generator_states()
             row = {"step": self.step, "tokens": self._tokens()} | self.evaluation(self.model)
+            set_generator_states(states)
             self.measured.add({name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()})
         if not self.writes:
             return

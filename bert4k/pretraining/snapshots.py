@@ -1,7 +1,7 @@
 """Snapshots of a training: everything that decides how it goes on, in one file that is either whole or not there.
 
-`snapshots/step-00001000.safetensors` holds every variable of the model and of the optimizer (weights, moments, moving averages, the states
-of random generators) and, as metadata, the step and a checksum. The data need no state: a step's batch follows from its number.
+`snapshots/step-00001000.safetensors` holds every variable of the model and of the optimizer (weights, moments, moving averages), the states
+of random generators, and, as metadata, the step and a checksum. The data need no state: a step's batch follows from its number.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from bert4k.backend import generator_states, set_generator_states
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import CheckpointError
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
+_RANDOM = "random/"  # the names of generators' states begin so
 
 
 def variables_of(model: keras.Model) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def write(folder: Path, model: keras.Model, step: int, keep: int = 2) -> Path:
     """Write a snapshot and remove all but the newest `keep`. A process that is killed meanwhile leaves the snapshots before."""
     path = folder / f"step-{step:08}.safetensors"
     arrays = {name: np.asarray(ops.convert_to_numpy(each), order="C") for name, each in variables_of(model).items()}
+    arrays |= {_RANDOM + name: state for name, state in generator_states().items()}
     about = {"step": str(step), "crc32c": _checksum(step, arrays)}
     with replacing(path) as (temporary,):
         try:
@@ -94,6 +97,8 @@ def _checksum(step: int, arrays: Mapping[str, np.ndarray]) -> str:
 
 def _assign(model: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:
     variables = variables_of(model)
+    states = {name.removeprefix(_RANDOM): state for name, state in arrays.items() if name.startswith(_RANDOM)}
+    arrays = {name: array for name, array in arrays.items() if not name.startswith(_RANDOM)}
     wrong = [name for name in variables if name not in arrays or _shape(arrays[name]) != _shape(variables[name])]
     wrong += [name for name in arrays if name not in variables]
     if wrong:
@@ -103,6 +108,7 @@ def _assign(model: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) ->
         )
     for name, variable in variables.items():
         variable.assign(arrays[name].reshape(variable.shape))
+    set_generator_states(states)
 
 
 def _shape(array: Any) -> tuple[int, ...]:

