@@ -22,7 +22,22 @@ _PUBLIC = {
     "bert4k.masks": ("Mask",),
     "bert4k.model": ("Transformer",),
     "bert4k.tokenizers": ("Tokenizer",),
-    "bert4k.decoding": ("Generation", "beam", "embed", "fill", "generate", "greedy", "sample", "score", "stream"),
+    "bert4k.decoding": (
+        "Generation",
+        "Infilling",
+        "beam",
+        "constraints",
+        "embed",
+        "fill",
+        "generate",
+        "greedy",
+        "infill",
+        "predict",
+        "sample",
+        "score",
+        "stream",
+    ),
+    "bert4k.attention_maps": ("attention",),
     "bert4k.hub": ("inspect", "load", "save"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -32,13 +47,18 @@ __all__ = ["__version__", *_SUBMODULES, *_HOME]
 
 if TYPE_CHECKING:  # the same table, for type checkers and editors
     from bert4k import masks as masks
+    from bert4k.attention_maps import attention as attention
     from bert4k.config import Config as Config
     from bert4k.decoding import Generation as Generation
+    from bert4k.decoding import Infilling as Infilling
     from bert4k.decoding import beam as beam
+    from bert4k.decoding import constraints as constraints
     from bert4k.decoding import embed as embed
     from bert4k.decoding import fill as fill
     from bert4k.decoding import generate as generate
     from bert4k.decoding import greedy as greedy
+    from bert4k.decoding import infill as infill
+    from bert4k.decoding import predict as predict
     from bert4k.decoding import sample as sample
     from bert4k.decoding import score as score
     from bert4k.decoding import stream as stream

@@ -11,7 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import reduce
 from importlib import import_module
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from bert4k.errors import ConfigError, DataError, Error
 from bert4k.quiet import import_backend
 
 if TYPE_CHECKING:
+    from bert4k.decoding.constraints import Constraint
     from bert4k.decoding.samplers import Sampler
 
 
@@ -83,17 +86,28 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--temperature", type=float, default=1.0, help="of sampling: below 1 is bolder")
     added.add_argument("--top-k", type=int, help="of sampling: draw from the k most probable tokens")
     added.add_argument("--top-p", type=float, help="of sampling: draw from the most probable tokens that reach this probability")
+    added.add_argument("--min-p", type=float, help="of sampling: draw from tokens with at least this share of the highest probability")
     added.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
     added.add_argument("--count", type=int, default=1, help="texts for each source (beam or sampling)")
     added.add_argument("--max-tokens", type=int, default=64, help="longest text")
     added.add_argument("--min-tokens", type=int, default=0, help="shortest text")
     added.add_argument("--no-repeat-ngram", type=int, default=0, help="no sequence of so many tokens comes twice; 0 is off")
     added.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1 makes tokens written before less likely")
+    added.add_argument("--one-of", type=Path, metavar="FILE", help="write only texts of this file, one a line")
+    added.add_argument("--copy-source", action="store_true", help="write only what stands in the source")
+    added.add_argument("--without", type=Path, metavar="FILE", help="write none of the phrases of this file, one a line")
+    added.add_argument("--starting-with", metavar="TEXT", help="begin every text so")
     added.add_argument("--stream", action="store_true", help="print each text as it is written")
 
     added = command(fill, "Fill every [MASK] of a text.")
     model(added, "encoder", "text with [MASK]")
     added.add_argument("--top-k", type=int, default=5, help="candidates for each [MASK]")
+
+    added = command(infill, "Fill the blanks of a text together: [MASK] is one token, [MASK]{3} three, [MASK]{1,6} one to six.")
+    model(added, "encoder", "text, or text<TAB>pair, with blanks")
+    added.add_argument("--order", default="confidence", help="confidence, left_to_right, right_to_left, or numbers of blanks such as 2,0,1")
+    added.add_argument("--iterations", type=int, metavar="N", help="fill all blanks at once, then mend them in N - 1 passes (mask-predict)")
+    added.add_argument("--length-penalty", type=float, default=1.0, help="lengths are compared by log-probability / tokens ** penalty")
 
     added = command(score, "Log-probability of texts (pseudo-log-likelihood under the mask encoder).")
     model(added, "lm", "text, or source<TAB>target for the mask seq2seq")
@@ -108,12 +122,26 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--all", action="store_true", help="list every tensor and its fate")
     added.add_argument("--json", action="store_true", help="one JSON object")
 
-    added = command(mask, "Draw a mask over a text, or over a source and its target.")
+    picture: dict[str, Any] = {"type": Path, "metavar": "FILE", "dest": "picture"}
+    picture["help"] = "draw to this .png or .svg file instead of the terminal"
+    added = command(mask, "Draw a mask over a text, a source and its target, the turns of a dialogue, or packed texts.")
     added.add_argument(
         "mask", metavar="MASK", help="a name (encoder, lm, seq2seq ...) or an expression such as 'causal & window(3) | source'"
     )
-    added.add_argument("texts", nargs="+", metavar="TEXT", help="a source, and optionally its target")
-    added.add_argument("--png", type=Path, metavar="FILE", help="draw to this .png or .svg file instead of the terminal")
+    added.add_argument(
+        "texts",
+        nargs="+",
+        metavar="TEXT",
+        help="a source, its target, and so on by turns; texts of their own, or source<TAB>target, when the mask has same_document",
+    )
+    added.add_argument("--two-stream", action="store_true", help="under permuted: also the [MASK] query of each token, as in XLNet")
+    added.add_argument("--png", "--svg", **picture)
+
+    added = command(attention, "How much each token of a text looks at each other one, in a layer of the model.")
+    model(added, "encoder", "a text, or a source and its target")
+    added.add_argument("--layer", type=int, default=-1, metavar="NUMBER", help="from 0, or from the end: -1 is the last")
+    added.add_argument("--head", default="mean", metavar="HEAD", help="a number from 0, mean, or all")
+    added.add_argument("--png", "--svg", **picture)
 
     added = command(convert, "Write a checkpoint in another format.")
     added.add_argument("source", help="folder of a checkpoint, .keras file, or a name that `bert4k list` shows")
@@ -146,16 +174,17 @@ def generate(options: argparse.Namespace) -> None:
     """bert4k generate"""
     import_backend()
     sampler = _sampler(options)
-    limits = {name: getattr(options, name) for name in ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty")}
+    how = {name: getattr(options, name) for name in ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty")}
+    how["constraints"] = _constraints(options)
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("mlm",))
     if options.stream:
         for text in texts:
-            for piece in bert4k.stream(model, tokenizer, text, sampler, **limits):
+            for piece in bert4k.stream(model, tokenizer, text, sampler, **how):
                 print(piece, end="", flush=True)
             print()
         return
-    for source, written in zip(texts, bert4k.generate(model, tokenizer, texts, sampler, **limits), strict=True):
+    for source, written in zip(texts, bert4k.generate(model, tokenizer, texts, sampler, **how), strict=True):
         alternatives = [written, *written.alternatives]
         if options.json:
             shown = [{"text": text.text, "score": text.score, "ended": text.ended, "log_probs": text.log_probs} for text in alternatives]
@@ -164,13 +193,24 @@ def generate(options: argparse.Namespace) -> None:
             print("\n".join(text.text for text in alternatives))
 
 
+def _constraints(options: argparse.Namespace) -> Constraint | None:
+    """What all of the given options admit; None without any."""
+    from bert4k import constraints
+
+    asked = [constraints.one_of(_lines(options.one_of))] if options.one_of else []
+    asked += [constraints.substring_of()] if options.copy_source else []
+    asked += [constraints.without(_lines(options.without))] if options.without else []
+    asked += [constraints.starting_with(options.starting_with)] if options.starting_with is not None else []
+    return reduce(and_, asked) if asked else None
+
+
 def _sampler(options: argparse.Namespace) -> Sampler:
     if options.count > 1 and options.beam is None and not options.sample:
         raise ConfigError(f"--count {options.count}: greedy decoding knows one text. Add --sample, or --beam with at least that width.")
     if options.beam is not None:
         return bert4k.beam(options.beam, options.length_penalty, n_best=options.count)
     if options.sample:
-        return bert4k.sample(options.temperature, options.top_k, options.top_p, options.seed, options.count)
+        return bert4k.sample(options.temperature, options.top_k, options.top_p, options.seed, options.count, options.min_p)
     return bert4k.greedy()
 
 
@@ -186,6 +226,22 @@ def fill(options: argparse.Namespace) -> None:
         else:
             for blank in blanks:
                 print("  ".join(f"{token} {probability:.3f}" for token, probability in blank))
+
+
+def infill(options: argparse.Namespace) -> None:
+    """bert4k infill"""
+    import_backend()
+    numbers = options.order.replace(",", " ").split()
+    order = tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else options.order
+    how = {"order": order, "iterations": options.iterations, "length_penalty": options.length_penalty}
+    texts = _texts(options.texts)
+    model, tokenizer = _load(options, ("mlm",))
+    for given, filled in zip(texts, bert4k.infill(model, tokenizer, _pairs(texts), **how), strict=True):
+        if options.json:
+            best, *others = [{"text": str(one), "fills": one.fills, "score": one.score} for one in (filled, *filled.alternatives)]
+            _print_json({"given": given, **best, "log_probs": filled.log_probs, "steps": filled.steps, "alternatives": others})
+        else:
+            print(filled)
 
 
 def score(options: argparse.Namespace) -> None:
@@ -259,23 +315,44 @@ def inspect(options: argparse.Namespace) -> None:
 
 def mask(options: argparse.Namespace) -> None:
     """bert4k mask"""
-    if len(options.texts) > 2:
-        raise DataError(
-            f"Got {len(options.texts)} texts; a mask is drawn over one, or over a source and its target. Put quotes round each."
-        )
-    import_backend(light=True)
+    # A random order depends on the backend that draws it, so it is the one that models run on.
+    import_backend(light="permuted(" not in options.mask.replace(" ", ""))
     from bert4k import masks, pictures
 
     drawn = masks.get(options.mask)
-    tokens, segment_ids = pictures.tokens_of(options.texts)
-    order = range(len(tokens)) if masks.needs_order(drawn) else None
-    matrix = pictures.mask_matrix(drawn, segment_ids, order=order)
-    if options.png is None:
-        print(f"{options.mask}: {drawn}" if str(drawn) != options.mask else drawn)
-        print(pictures.text_picture(matrix, tokens))
+    picture = pictures.MaskPicture.of(drawn, _texts(options.texts), options.two_stream)
+    if options.picture is None:
+        print(f"{masks.title(drawn)}\n{picture.text()}")
     else:
-        pictures.save_picture(matrix, tokens, options.png, str(drawn), segment_ids)
-        print(f"wrote {options.png}", file=sys.stderr)
+        picture.save(options.picture, masks.title(drawn))
+        print(f"wrote {options.picture}", file=sys.stderr)
+
+
+def attention(options: argparse.Namespace) -> None:
+    """bert4k attention"""
+    texts = _texts(options.texts)
+    if len(texts) > 2:
+        raise DataError(f"Got {len(texts)} texts; attention is shown over one, or over a source and its target. Put quotes round each.")
+    text = (texts[0], texts[1]) if len(texts) == 2 else _pairs(texts)[0]
+    if options.picture is not None:
+        from bert4k import canvas
+
+        canvas.check_target(options.picture)  # rather now than after the model has run
+    import_backend()
+    model, tokenizer = _load(options, ("sequence",))
+    maps = bert4k.attention(model, tokenizer, text)
+    which = (options.layer, int(options.head) if options.head.removeprefix("-").isdecimal() else options.head)
+    if options.picture is not None:
+        maps.save(options.picture, *which)
+        print(f"wrote {options.picture}", file=sys.stderr)
+    elif options.json:
+        chosen = maps.select(*which)
+        layer = range(len(maps.probabilities))[options.layer]
+        for head, probabilities in chosen.items():
+            rows = [[round(float(value), 6) for value in row] for row in probabilities]
+            _print_json({"tokens": maps.tokens, "mask": maps.mask, "layer": layer, "head": head, "probabilities": rows})
+    else:
+        print(f"{maps.mask}\n{maps.text(*which)}")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -344,6 +421,14 @@ def _texts(texts: Sequence[str]) -> list[str]:
     if not found:
         raise DataError("Standard input holds no line. Give one text a line.")
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file that are not blank."""
+    try:
+        return [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read {path}: {error}. Expected a UTF-8 file with one text a line.") from error
 
 
 def _pairs(texts: Sequence[str]) -> list[Any]:

@@ -100,10 +100,17 @@ class Attention(keras.layers.Layer):
 
     def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None) -> Any:
         """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]."""
-        scores = ops.matmul(self.scaled_query(x), ops.transpose(memory.keys, (0, 1, 3, 2)))
-        weights = attention_weights(scores, allowed)
+        weights = self.probabilities(x, memory, allowed)
         if self.dropout is not None:
             weights = self.dropout(weights, training=training)
+        return self.gather(weights, memory)
+
+    def probabilities(self, x: Any, memory: KeysValues, allowed: Any) -> Any:
+        """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
+        return attention_weights(ops.matmul(self.scaled_query(x), ops.transpose(memory.keys, (0, 1, 3, 2))), allowed)
+
+    def gather(self, weights: Any, memory: KeysValues) -> Any:
+        """The outputs [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
         return self.merge(ops.matmul(weights, memory.values))
 
     def step(self, x: Any, source: KeysValues, target: KeysValues, slot: Any, allowed: Any) -> tuple[Any, KeysValues]:

@@ -91,10 +91,11 @@ class Transformer(keras.Model):
         def norm(name: str) -> None:
             add(keras.layers.LayerNormalization, name, epsilon=config.layer_norm_eps)
 
-        def embedding(kind: type[keras.layers.Layer], name: str, rows: int) -> None:
-            add(kind, name, rows, config.hidden_size, embeddings_initializer=random())
+        def embedding(kind: type[keras.layers.Layer], name: str, rows: int, **kwargs: Any) -> None:
+            add(kind, name, rows, config.hidden_size, embeddings_initializer=random(), **kwargs)
 
-        embedding(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size)
+        # Keras does not cast embeddings by itself, so that under mixed precision the product over the vocabulary would be in float32.
+        embedding(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size, reverse_dtype=_dtype_policy(dtype).compute_dtype)
         embedding(keras.layers.Embedding, "embeddings/segment", config.type_vocab_size)
         embedding(keras.layers.Embedding, "embeddings/position", config.max_position_embeddings)
         norm("embeddings/norm")

@@ -1,41 +1,30 @@
 """Masks as pictures: which token looks at which, as text for a terminal and as a PNG or SVG file.
 
-    tokens, segments = tokens_of(["今天天气", "不错"])
-    matrix = mask_matrix(masks.seq2seq, segments)
-    print(text_picture(matrix, tokens))
-    save_picture(matrix, tokens, "seq2seq.png", title=str(masks.seq2seq), segments=segments)
+    picture = MaskPicture.of(masks.seq2seq, ["今天天气", "不错"])
+    print(picture.text())
+    picture.save("seq2seq.png", title=masks.title(masks.seq2seq))
 
 A row is a query, a column a key. Padding is what the token `[PAD]` says, as in the model.
 """
 
-import os
 import re
-import unicodedata
-from collections.abc import Callable, Sequence
-from functools import cache
-from io import BytesIO
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from bert4k.errors import DataError
-from bert4k.masks import Mask
-
-MAX_TOKENS = 128  # beyond, no label can be read on a screen
+from bert4k import canvas, masks
+from bert4k.canvas import BLANK, FAINT, INK, PAD, PALE, SEGMENTS, WHITE
+from bert4k.errors import ConfigError, DataError
+from bert4k.masks import Mask, Permuted, Tokens
 
 # A special token; a word, number or accented run in scripts that write words (from U+2E80 on, characters stand alone); one character.
 _TOKEN = re.compile(r"\[[A-Z]+\]|(?:[^\W\u2e80-\U0010ffff]|[\u0300-\u036f])+|\S")
-_PAD = "[PAD]"
-
-_FONT = Path(__file__).parent / "fonts" / "DroidSansFallbackFull.ttf"
-_FAMILIES = ["DejaVu Sans", "Droid Sans Fallback"]  # letters from the first, which matplotlib brings along
-_INK, _FAINT, _PALE, _PADDING = "#333a45", "#b4bac4", "#e9ecf1", "#ffffff"
-_SEGMENTS = ("#3a6ea5", "#dd8a2e", "#4f9d69", "#a45a8f")  # distinct for the colour-blind too
-_BLANK = "\u3000"
+_GIVEN = ("[CLS]", "[SEP]", PAD)  # a permuted language model is told these and predicts the others
 
 
 def tokens_of(texts: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -44,16 +33,20 @@ def tokens_of(texts: Sequence[str]) -> tuple[list[str], list[int]]:
     A special token in a text, such as `[MASK]`, is kept. The layout is the model's: `[CLS]` first, `[SEP]` after each
     text, segments 0 and 1 by turns. Raises `DataError` when there is no text.
     """
-    if isinstance(texts, str) or not texts:
-        raise DataError(
-            f"Found {texts!r} as the texts of a picture; expected a list of one or more strings, the source and then the target."
-        )
     tokens, segment_ids = ["[CLS]"], [0]
-    for turn, text in enumerate(texts):
+    for turn, text in enumerate(_checked(texts)):
         found = [*_TOKEN.findall(text), "[SEP]"]
         tokens += found
         segment_ids += [turn % 2] * len(found)
     return tokens, segment_ids
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str) or not texts:
+        raise DataError(
+            f"Found {texts!r} as the texts of a picture; expected a list of one or more strings, the source and then the target."
+        )
+    return texts
 
 
 def mask_matrix(
@@ -62,168 +55,209 @@ def mask_matrix(
     real: Sequence[bool] | None = None,
     document_ids: Sequence[int] | None = None,
     order: Sequence[int] | None = None,
+    queries: Sequence[int] = (),
 ) -> NDArray[np.bool_]:
-    """`mask` for one row of L tokens: bool [L, L], True where the query (row) may look at the key (column).
+    """`mask` for one row of L tokens: bool [L + Q, L], True where the query (row) may look at the key (column).
 
-    The arguments are those of the model's inputs; all tokens are real unless `real` says otherwise.
-    Raises `ConfigError` when the mask needs an `order` and there is none.
+    The arguments are those of the model's inputs; all tokens are real unless `real` says otherwise. `queries`: Q places whose tokens
+    also have a query that looks at what is revealed strictly before them, as permuted language models have (XLNet, arXiv:1906.08237,
+    section 2.3); they are the last rows. Raises `ConfigError` when the mask needs an `order` and there is none.
     """
+    tokens = _tokens(mask, segment_ids, real, document_ids, order)
+    rows = [mask(tokens, tokens)]
+    if len(queries):
+        at = ops.convert_to_tensor(list(queries), "int32")
+        asking = Tokens(*(ops.take(field, at, axis=1) for field in tokens))
+        rows.append(mask(asking._replace(rank=asking.rank - 1), tokens))
+    return np.concatenate([np.asarray(ops.convert_to_numpy(row)[0, 0], bool) for row in rows])
+
+
+def _tokens(
+    mask: Mask,
+    segment_ids: Sequence[int],
+    real: Sequence[bool] | None,
+    document_ids: Sequence[int] | None,
+    order: Sequence[int] | None,
+) -> Tokens:
+    """One row, as the mask knows it."""
 
     def row(values: Sequence[Any] | None, dtype: str) -> Any:
         return None if values is None else ops.convert_to_tensor(np.asarray([values]), dtype)
 
     everything = [True] * len(segment_ids)
-    tokens = mask.tokens(
+    return mask.tokens(
         row(segment_ids, "int32"), row(everything if real is None else real, "bool"), row(document_ids, "int32"), row(order, "int32")
     )
-    return np.asarray(ops.convert_to_numpy(mask(tokens, tokens))[0, 0], bool)
+
+
+def _random_order(places: Sequence[int], count: int) -> list[int]:
+    """The times at which `count` tokens are revealed: those at `places` one by one, at random but always in the same way, others before."""
+    order = [0] * count
+    for time, place in enumerate(np.random.default_rng(0).permutation(places).tolist(), start=1):
+        order[place] = time
+    return order
+
+
+@dataclass(frozen=True)
+class MaskPicture:
+    """A mask over a row of L tokens, ready to be drawn.
+
+    matrix: bool [L + Q, L]. tokens: their names. segments, documents: int [L]; segments have colours, and lines stand between
+    documents. times: int [L], when each token is revealed. queries: the Q places whose [MASK] queries are the last rows.
+    """
+
+    matrix: NDArray[np.bool_]
+    tokens: Sequence[str]
+    segments: Sequence[int] | None = None
+    documents: Sequence[int] | None = None
+    times: Sequence[int] | None = None
+    queries: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, mask: Mask, texts: Sequence[str], two_stream: bool = False) -> "MaskPicture":
+        """`mask` over `texts`: the turns of one document, first a source and then its target, or, under a mask with
+        `same_document`, documents packed in one row, each a text or source<TAB>target.
+
+        Under `permuted` without an order, the picture draws one: [CLS] and [SEP] are given, and the tokens of the texts follow at random,
+        always in the same way. two_stream: with the [MASK] query of each token, as a permuted language model is trained and
+        scored; `ConfigError` when the mask has no queries.
+        """
+        strict = [part.strict for part in mask.parts() if isinstance(part, Permuted)]
+        if two_stream and (not strict or any(strict)):
+            raise ConfigError(
+                f"The mask {masks.title(mask)} has one stream: only `permuted`, when it is not strict, goes with queries that are told"
+                " what comes strictly before them. Draw 'permuted', or leave --two-stream out."
+            )
+        packed = mask.uses("same_document")
+        turns = [text.split("\t") for text in _checked(texts)]
+        rows = [tokens_of(document) for document in (turns if packed else [[turn for pair in turns for turn in pair]])]
+        tokens = [token for names, _ in rows for token in names]
+        segments = [segment for _, ids in rows for segment in ids]
+        documents = [number for number, (names, _) in enumerate(rows) for _ in names]
+        real = [token != PAD for token in tokens]
+        told = [place for place, token in enumerate(tokens) if token not in _GIVEN]
+        order = _random_order(told, len(tokens)) if masks.needs_order(mask) else None
+        inputs = (segments, real, documents if packed else None, order)
+        queries = told if two_stream else []
+        ranks = ops.convert_to_numpy(_tokens(mask, *inputs).rank)[0].tolist() if mask.uses("permuted") else None
+        return cls(mask_matrix(mask, *inputs, queries=queries), tokens, segments, documents, ranks, queries)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.tokens) + len(self.queries), len(self.tokens))
+        if np.shape(self.matrix) != shape:
+            raise DataError(
+                f"Found a mask of shape {np.shape(self.matrix)} for {shape[1]} tokens; expected one row and one column for each token"
+                + (f", and {len(self.queries)} rows of queries." if self.queries else ".")
+            )
+        canvas.check_count(len(self.tokens))
+        for what in ("segments", "documents", "times"):
+            values = getattr(self, what)
+            if values is not None and len(values) != len(self.tokens):
+                raise DataError(f"Found {len(values)} {what} for {len(self.tokens)} tokens; expected one for each.")
+
+    def text(self) -> str:
+        """The mask as lines of text.
+
+        Everything in the grid is a full-width character, two cells on every terminal and as wide as a Chinese character in
+        every font, so that columns stay columns. Tokens are written downwards above their column, and the times at which tokens
+        are revealed after their row.
+        """
+        hidden = self._padding()
+        columns = [canvas.full_width(canvas.label(token, 8)) for token in self.tokens]
+        rows = columns + [canvas.full_width(f"[MASK]{canvas.label(self.tokens[place], 8)}") for place in self.queries]
+        times = [f"{BLANK}{time}" for time in self._row_times()] or [""] * len(rows)
+        height, width = max(map(len, columns)), max(map(len, rows))
+        above = zip(*([BLANK] * (height - len(name)) + name for name in columns), strict=True)
+        lines = [BLANK * (width + 1) + "".join(line) for line in above]
+        for name, may, blank, time in zip(rows, self.matrix, hidden, times, strict=True):
+            grid = (BLANK if pad else "＃" if look else "．" for look, pad in zip(may, blank, strict=True))
+            lines.append("".join(name) + BLANK * (width + 1 - len(name)) + "".join(grid) + time)
+        legend = "＃ may look  ． may not" + ("  blank: padding" if hidden.any() else "")
+        notes = "a row looks from its token, a column is looked at" + ("; right: the time of each row" if self.times is not None else "")
+        return "\n".join([*(line.rstrip() for line in lines), "", f"{legend}  ({notes})"])
+
+    def save(self, path: str | Path, title: str) -> None:
+        """Draw the mask to `path`, a `.png` or `.svg` file, which is replaced when it exists; see `canvas.save` for the errors."""
+        canvas.save(lambda: self._figure(title), path)
+
+    def _figure(self, title: str) -> Any:
+        from matplotlib.colors import ListedColormap
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+
+        padding = self._padding()
+        height, width = self.matrix.shape
+        segments = [0] * width if self.segments is None else self.segments
+        colours = {segment: SEGMENTS[segment % len(SEGMENTS)] for segment in sorted(set(segments))}
+        legend = {f"may look at segment {segment}" if len(colours) > 1 else "may look": colour for segment, colour in colours.items()}
+        legend |= {"may not look": PALE} | ({"padding": WHITE} if padding.any() else {})
+        # Colour 0 is "may not", 1 padding, 2 + k "may look at key k", which has the colour of the key's segment.
+        painted = np.where(padding, 1, np.where(self.matrix, 2 + np.arange(width), 0))
+        palette = ListedColormap([PALE, WHITE, *(colours[segment] for segment in segments)])
+        cell = min(0.4, max(0.17, 8 / width))  # inches
+
+        # The axes fill the figure, one cell a token; what stands around them is taken in by bbox_inches="tight".
+        figure = Figure(figsize=(cell * width, cell * height), facecolor=WHITE)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.pcolormesh(painted, cmap=palette, vmin=0, vmax=width + 1, edgecolors=WHITE, linewidth=4 * cell)
+        axes.invert_yaxis()
+        columns = canvas.named(self.tokens, segments)
+        asking = [(f"[MASK]{name}", colour) for name, colour in (columns[place] for place in self.queries)]
+        canvas.name_sides(axes, cell, columns, columns + asking)
+        self._draw_borders(axes)
+        self._draw_times(axes, cell)
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("looks at (key)", labelpad=8, color=INK)
+        axes.set_ylabel("looks from (query)", labelpad=8, color=INK)
+        axes.set_title(title, pad=14, fontsize=14)
+        axes.legend(
+            [Patch(facecolor=colour, edgecolor=FAINT, linewidth=0.5) for colour in legend.values()],
+            legend,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.1 / cell / height),
+            ncols=len(legend) if cell * width > 4 else 1,
+            frameon=False,
+        )
+        return figure
+
+    def _draw_borders(self, axes: Any) -> None:
+        """Lines between documents, and between tokens and queries."""
+        if self.documents is not None:
+            for border in np.flatnonzero(np.diff(self.documents)) + 1:
+                axes.axhline(border, color=INK, linewidth=1)
+                axes.axvline(border, color=INK, linewidth=1)
+        if self.queries:
+            axes.axhline(len(self.tokens), color=INK, linewidth=1)
+
+    def _draw_times(self, axes: Any, cell: float) -> None:
+        """On the right of each row, when its token is revealed."""
+        if self.times is not None:
+            right = axes.secondary_yaxis("right")
+            times = self._row_times()
+            right.spines[:].set_visible(False)
+            right.tick_params(length=0, pad=3, labelsize=min(11, 40 * cell), labelcolor=INK)
+            right.set_yticks(np.arange(len(times)) + 0.5, times)
+            right.set_ylabel("revealed at time", labelpad=8, color=INK)
+
+    def _row_times(self) -> list[str]:
+        """The time of each row; what a query asks for is revealed at that of its token."""
+        return [] if self.times is None else [str(self.times[place]) for place in (*range(len(self.tokens)), *self.queries)]
+
+    def _padding(self) -> NDArray[np.bool_]:
+        """Where the query or the key is padding, bool [L + Q, L]."""
+        pad = np.asarray([token == PAD for token in self.tokens])
+        return np.concatenate([pad, pad[list(self.queries)]])[:, None] | pad[None, :]
 
 
 def text_picture(matrix: NDArray[np.bool_], tokens: Sequence[str]) -> str:
-    """The mask as lines of text; `matrix` is bool [L, L] and `tokens` label both its sides.
-
-    Everything in the grid is a full-width character, two cells on every terminal and as wide as a Chinese character in
-    every font, so that columns stay columns. Tokens are written downwards above their column. Raises `DataError`
-    when the sides differ or are longer than 128.
-    """
-    padding = _padding(matrix, tokens)
-    labels = [_full_width(_label(token, longest=8)) for token in tokens]
-    longest = max(map(len, labels))
-    above = zip(*([_BLANK] * (longest - len(label)) + label for label in labels), strict=True)
-    lines = [_BLANK * (longest + 1) + "".join(cells) for cells in above]
-    for label, may, hidden in zip(labels, matrix, padding, strict=True):
-        cells = (_BLANK if pad else "＃" if look else "．" for look, pad in zip(may, hidden, strict=True))
-        lines.append("".join(label) + _BLANK * (longest + 1 - len(label)) + "".join(cells))
-    legend = "＃ may look  ． may not" + ("  blank: padding" if padding.any() else "")
-    return "\n".join([*(line.rstrip() for line in lines), "", f"{legend}  (a row looks from its token, a column is looked at)"])
+    """`MaskPicture.text` of a matrix, bool [L, L], and the tokens on both its sides. Raises `DataError` when the sides differ
+    or are longer than 128."""
+    return MaskPicture(np.asarray(matrix), tokens).text()
 
 
 def save_picture(
     matrix: NDArray[np.bool_], tokens: Sequence[str], path: str | Path, title: str, segments: Sequence[int] | None = None
 ) -> None:
-    """Draw the mask to `path`, a `.png` or `.svg` file, which is replaced when it exists.
-
-    `matrix` is bool [L, L], L at most 128; `tokens` label both its sides; `segments`, int [L], colour the tokens and the
-    keys. The same arguments give the same file on every machine. Raises `DataError` for another kind of file, a folder
-    that does not exist or cannot be written to, or sides that differ.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()[1:]
-    if path.is_dir():
-        raise DataError(f"Cannot draw to {path}: it is a folder. Give the name of a file in it, such as {path / 'mask.png'}.")
-    if kind not in ("png", "svg"):
-        raise DataError(f"Cannot draw to {path}: found the suffix {path.suffix!r}, expected .png or .svg. Give the file such a name.")
-    if not path.parent.is_dir():
-        raise DataError(f"Cannot draw to {path}: the folder {path.parent} does not exist. Create it first, or choose another.")
-    if segments is not None and len(segments) != len(tokens):
-        raise DataError(f"Found {len(segments)} segment ids for {len(tokens)} tokens; expected one for each.")
-    drawing = _draw(matrix, tokens, title, segments, kind)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(drawing)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"Cannot draw to {path}: {error.strerror}. Choose a folder with space and write permission.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _draw(matrix: NDArray[np.bool_], tokens: Sequence[str], title: str, segments: Sequence[int] | None, kind: str) -> bytes:
-    """The picture as the bytes of a `png` or `svg` file."""
-    import matplotlib
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    padding = _padding(matrix, tokens)
-    count = len(tokens)
-    segments = [0] * count if segments is None else segments
-    colours = {segment: _SEGMENTS[segment % len(_SEGMENTS)] for segment in sorted(set(segments))}
-    legend = {f"may look at segment {segment}" if len(colours) > 1 else "may look": colour for segment, colour in colours.items()}
-    legend |= {"may not look": _PALE} | ({"padding": _PADDING} if padding.any() else {})
-    # Colour 0 is "may not", 1 padding, 2 + k "may look at key k", which has the colour of the key's segment.
-    painted = np.where(padding, 1, np.where(matrix, 2 + np.arange(count), 0))
-    palette = ListedColormap([_PALE, _PADDING, *(colours[segment] for segment in segments)])
-    cell = min(0.4, max(0.17, 8 / count))  # inches
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the user has set for other plots
-        matplotlib.rcParams.update({"font.family": _FAMILIES, "svg.hashsalt": "bert4k", "text.color": _INK, "text.parse_math": False})
-        shown = _glyphs()
-        labels = [_label(token, longest=12, shown=shown) for token in tokens]
-        # The axes fill the figure, one cell a token; what stands around them is taken in by bbox_inches="tight".
-        figure = Figure(figsize=(cell * count, cell * count), facecolor="white")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.pcolormesh(painted, cmap=palette, vmin=0, vmax=count + 1, edgecolors="white", linewidth=4 * cell)
-        axes.invert_yaxis()
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, pad=3, labelsize=min(13, 44 * cell), top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes.set_xticks(np.arange(count) + 0.5, labels)
-        axes.set_yticks(np.arange(count) + 0.5, labels)
-        for column, row, token, segment in zip(axes.get_xticklabels(), axes.get_yticklabels(), tokens, segments, strict=True):
-            colour = _FAINT if token == _PAD else colours[segment]
-            column.set(color=colour, rotation=0 if len(column.get_text()) == 1 else 90)
-            row.set_color(colour)
-        axes.xaxis.set_label_position("top")
-        axes.set_xlabel("looks at (key)", labelpad=8, color=_INK)
-        axes.set_ylabel("looks from (query)", labelpad=8, color=_INK)
-        axes.set_title(title, pad=14, fontsize=14)
-        axes.legend(
-            [Patch(facecolor=colour, edgecolor=_FAINT, linewidth=0.5) for colour in legend.values()],
-            legend,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.1 / cell / count),
-            ncols=len(legend) if cell * count > 4 else 1,
-            frameon=False,
-        )
-        written = BytesIO()
-        # An SVG without its date: the same mask gives the same file.
-        figure.savefig(
-            written, format=kind, dpi=150, bbox_inches="tight", pad_inches=0.2, metadata={"Date": None} if kind == "svg" else None
-        )
-    return written.getvalue()
-
-
-@cache
-def _glyphs() -> Callable[[str], bool]:
-    """Makes the shipped font known to matplotlib; whether a character can be drawn."""
-    from matplotlib import font_manager
-
-    if not _FONT.is_file():
-        raise DataError(f"The font of the pictures is missing: {_FONT}. It comes with bert4k; install bert4k again.")
-    font_manager.fontManager.addfont(_FONT)
-    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in _FAMILIES]
-    return lambda character: any(font.get_char_index(ord(character)) for font in fonts)
-
-
-def _padding(matrix: NDArray[np.bool_], tokens: Sequence[str]) -> NDArray[np.bool_]:
-    """Where the query or the key is padding, bool [L, L]; `DataError` for a matrix that cannot be drawn."""
-    if np.shape(matrix) != (len(tokens), len(tokens)):
-        raise DataError(
-            f"Found a mask of shape {np.shape(matrix)} for {len(tokens)} tokens; expected one row and one column for each token."
-        )
-    if not 0 < len(tokens) <= MAX_TOKENS:
-        raise DataError(f"Found {len(tokens)} tokens; a picture shows 1 to {MAX_TOKENS}. Draw a part of the text.")
-    pad = np.asarray([token == _PAD for token in tokens])
-    return pad[:, None] | pad[None, :]
-
-
-def _label(token: str, longest: int, shown: Callable[[str], bool] = str.isprintable) -> str:
-    """`token` with a code point, such as U+200B, for what cannot be shown, cut at `longest` characters."""
-    text = "".join(c if c.isprintable() and shown(c) else f"U+{ord(c):04X}" for c in unicodedata.normalize("NFC", token))
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _full_width(label: str) -> list[str]:
-    """The characters of `label`, each two cells wide on a terminal: ASCII in its full-width form, others with a space."""
-    cells: list[str] = []
-    for character in label:
-        if "!" <= character <= "~":
-            cells.append(chr(ord(character) + 0xFEE0))
-        elif unicodedata.east_asian_width(character) in "WF":
-            cells.append(character)
-        elif unicodedata.combining(character) and cells:
-            cells[-1] = f"{cells[-1].rstrip(' ')}{character}"  # an accent takes no room
-        else:
-            cells.append(f"{character} ")
-    return cells
+    """`MaskPicture.save` of a matrix, bool [L, L], and the tokens on both its sides. Raises `DataError` when the sides differ or are
+    longer than 128, and as `canvas.save` does."""
+    MaskPicture(np.asarray(matrix), tokens, segments).save(path, title)

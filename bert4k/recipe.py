@@ -188,32 +188,41 @@ def _pair(name: str, item: str) -> tuple[str, str]:
 
 
 def same_settings(settings: Any, path: Path, free: Sequence[str]) -> None:
-    """Write the settings of a new run, or raise `ConfigError` unless they are those that the run was started with, but for `free` ones.
+    """Write the settings of a run, or raise `ConfigError` unless they are those that it was started with, but for `free` ones.
 
-    A setting that did not exist when the run was started is taken as it is."""
-    values = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{path} is damaged ({error}). Restore it, or give another run folder.") from error
-        pairs = [(name, before[name], value) for name, value in values.items() if name not in free and name in before]
-        changed = "; ".join(what for name, old, new in pairs for what in _differences(name, old, new))
-        if changed:
-            raise ConfigError(
-                f"{path.parent} was started with other settings: {changed}. Give the same ones to go on, or another run folder."
-            )
+    free: names, dotted where they are nested. A setting that did not exist when the run was started is taken as it is."""
+    values, before = json.loads(json.dumps(dataclasses.asdict(settings), default=str)), stored_settings(path)
+    if before == values:
         return
+    shared = {name: value for name, value in values.items() if name in before}
+    changed = "; ".join(
+        f"{name} was {old}, now {new}"
+        for name, old, new in _differences("", {name: before[name] for name in shared}, shared)
+        if not any(name == each or name.startswith(f"{each}.") for each in free)
+    )
+    if changed:
+        raise ConfigError(f"{path.parent} was started with other settings: {changed}. Give the same ones to go on, or another run folder.")
     with replacing(path) as (temporary,):
         temporary.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
+def stored_settings(path: Path) -> dict[str, Any]:
+    """The settings that a run was last given; empty when it is a new one."""
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}). Restore it, or give another run folder.") from error
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted names of what differs, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in old | new:
-            yield from _differences(f"{name}.{key}", old.get(key), new.get(key))
+            yield from _differences(f"{name}.{key}".removeprefix("."), old.get(key), new.get(key))
     elif old != new:
-        yield f"{name} was {old}, now {new}"
+        yield name, old, new
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def make_optimizer(
     clip_norm: float | None = 1.0,
     accumulate: int = 1,
     ema: float | None = None,
+    embedding_rate: float = 1.0,
     dtype: str = "float32",
 ) -> keras.optimizers.Optimizer:
     """AdamW (arXiv:1711.05101), LAMB (arXiv:1904.00962) or Muon (arXiv:2502.16982), Keras' own, with the betas and epsilon of BERT-like
@@ -96,6 +97,7 @@ def make_optimizer(
 
     clip_norm: of all gradients together. accumulate: batches whose gradients, on average, make one step. ema: the decay, a step, of an
     exponential moving average of the weights, which replaces them when training ends; it begins with the weights after the first step.
+    embedding_rate: of Muon, the learning rate of what is no matrix to it (embeddings, biases, norms), as a share of that of matrices.
     dtype: the policy under which the model computes.
     """
     if ema is not None and not 0 < ema < 1:
@@ -122,6 +124,7 @@ def make_optimizer(
                 adam_beta_2=0.98,
                 epsilon=1e-6,
                 adam_weight_decay=weight_decay,
+                adam_lr_ratio=embedding_rate,
                 exclude_layers=["nsp"],
                 iteration_dtype="bfloat16" if dtype.endswith("bfloat16") else "float32",
                 **common,

@@ -15,7 +15,7 @@ print("ours is   ", near)
 tokens, segments = pictures.tokens_of(["清风", "明月入怀"])
 print(pictures.text_picture(pictures.mask_matrix(near, segments), tokens))
 
-encoder, tokenizer = bert4k.load("poem")
+encoder, tokenizer = bert4k.load("wenbai")
 batch = tokenizer([("清风", "明月入怀")])
 machines = {"encoder": "encoder", "lm": "lm", "seq2seq": "seq2seq", "ours": near}
 seen = {name: keras.ops.convert_to_numpy(encoder.with_mask(mask)(batch)) for name, mask in machines.items()}

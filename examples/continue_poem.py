@@ -2,7 +2,7 @@
 
 import bert4k
 
-model, tokenizer = bert4k.load("poem", mask="lm", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", mask="lm", outputs=("mlm",))
 opening = "竹外小桥横，"
 
 # The same seed writes the same text, alone or in a batch, on every backend.

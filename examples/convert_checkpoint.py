@@ -15,10 +15,10 @@ import bert4k
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/converted")
 
 # What a checkpoint holds is known without loading it.
-found = bert4k.inspect("poem")
+found = bert4k.inspect("wenbai")
 print(f"{found.summary.layout}: {len(found.summary.tensors)} tensors, {found.summary.parameters:,} parameters, {found.vocabulary:,} tokens")
 
-model, tokenizer = bert4k.load("poem", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", outputs=("mlm",))
 print("written:", ", ".join(sorted(path.name for path in bert4k.save(model, tokenizer, folder, format="huggingface").iterdir())))
 
 again, _ = bert4k.load(folder, outputs=("mlm",))

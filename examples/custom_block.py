@@ -28,7 +28,7 @@ class Adapted(bert4k.Transformer):
 
 # The checkpoint has no adapters, so they have to be named: no other weight may start at random.
 new = [f"block_{index}/{part}" for index in range(4) for part in ("down", "up")]
-model, tokenizer = bert4k.load("poem", mask="lm", outputs=("mlm",), model=Adapted, allow_missing=new)
+model, tokenizer = bert4k.load("wenbai", mask="lm", outputs=("mlm",), model=Adapted, allow_missing=new)
 
 for name, part in model.parts.items():  # train the adapters, and nothing else
     part.trainable = name in new

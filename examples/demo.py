@@ -1,4 +1,4 @@
-"""What one file of weights does under three masks: `make demo`, or `python examples/demo.py [FOLDER FOR THE PICTURES]`."""
+"""What one file of weights does, by its mask and a marker alone: `make demo`, or `python examples/demo.py [FOLDER FOR THE PICTURES]`."""
 
 import sys
 import time
@@ -19,37 +19,42 @@ started = time.perf_counter()
 def done(what: str) -> None:
     """Say what was done and how long it took."""
     global started
-    print(f"{what:61} {time.perf_counter() - started:5.2f} s\n")
+    print(f"{what:68} {time.perf_counter() - started:5.2f} s\n")
     started = time.perf_counter()
 
 
-model, tokenizer = bert4k.load("poem", mask="encoder", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", mask="encoder", outputs=("mlm",))
 language_model, seq2seq = model.with_mask("lm"), model.with_mask("seq2seq")
-done(f"loaded 'poem': {model.count_params():,} weights, shared by three machines")
+done(f"loaded 'wenbai': {model.count_params():,} weights, shared by three machines")
 
-for name, texts in {"encoder": ["明月照高楼"], "lm": ["明月照高楼"], "seq2seq": ["明月照高楼", "清风入小园"]}.items():
+for name, texts in {"encoder": ["学而时习之"], "lm": ["学而时习之"], "seq2seq": ["[TRANSLATE]学而时习之", "学习并时常温习"]}.items():
     tokens, segments = pictures.tokens_of(texts)
     mask = masks.get(name)
     pictures.save_picture(pictures.mask_matrix(mask, segments), tokens, folder / f"{name}.png", masks.title(mask), segments)
     print(f"  {folder / name}.png  {masks.title(mask)}")
 done("drew the three masks")
 
-blank = "春风又[MASK]江南岸"
-for candidates in bert4k.fill(model, tokenizer, blank, top_k=5):
-    print(f"  {blank}  " + "  ".join(f"{token} {probability:.0%}" for token, probability in candidates))
-done("encoder: filled a blank")
+for blank in ("公民有依法纳税的[MASK]务。", "首先，我们需要安装这个软[MASK]。", "皇帝下[MASK]说"):
+    for candidates in bert4k.fill(model, tokenizer, blank, top_k=5):
+        print(f"  {blank}  " + "  ".join(f"{token} {probability:.0%}" for token, probability in candidates))
+done("encoder: filled blanks")
 
-opening = "空山新雨后，"
-written = bert4k.generate(language_model, tokenizer, [opening], bert4k.sample(temperature=0.8, top_k=20, seed=1), max_tokens=42)
+opening = "在 Linux 系统中，"
+written = bert4k.generate(language_model, tokenizer, [opening], bert4k.sample(temperature=0.7, top_k=20, seed=1), max_tokens=32)
 print(f"  {opening}{written[0]}")
-done("lm: continued a line")
+done("lm: continued a text")
 
-firsts = ["明月松间照", "白日依山尽", "两个黄鹂鸣翠柳"]
-for first, second in zip(
-    firsts, bert4k.generate(seq2seq, tokenizer, firsts, bert4k.beam(4), max_tokens=12, no_repeat_ngram=1), strict=True
-):
-    print(f"  {first}  ->  {second}   (log-probability {second.score:.1f})")
-done("seq2seq: answered three first lines, beam search of width 4")
+jobs = {
+    "[TRANSLATE]": ["太祖大喜，赐金百两。", "帝闻之，大怒，遂命诸将击之。", "是岁，大旱，民多饿死。"],
+    "[TITLE]": ["本文介绍如何在 Ubuntu 系统上安装和配置 Docker。首先更新软件包列表，然后安装所需的依赖，最后启动服务并检查它的状态。"],
+    "[COUPLET]": ["明月松间照", "两个黄鹂鸣翠柳"],
+}
+for marker, sources in jobs.items():
+    # Each marker stands at the beginning of the source and tells which job is meant; the mask is the same.
+    answers = bert4k.generate(seq2seq, tokenizer, [marker + source for source in sources], bert4k.beam(4), max_tokens=32, no_repeat_ngram=3)
+    for source, answer in zip(sources, answers, strict=True):
+        print(f"  {marker} {source}  ->  {answer}")
+done("seq2seq: translated classical Chinese, titled, answered first lines")
 
-bert4k.generate(seq2seq, tokenizer, firsts, bert4k.beam(4), max_tokens=12, no_repeat_ngram=1)
-done("the same again, now that it is compiled")
+bert4k.generate(seq2seq, tokenizer, ["[COUPLET]明月松间照", "[COUPLET]两个黄鹂鸣翠柳"], bert4k.beam(4), max_tokens=32, no_repeat_ngram=3)
+done("the couplets again, now that it is compiled")

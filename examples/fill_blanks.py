@@ -2,7 +2,7 @@
 
 import bert4k
 
-model, tokenizer = bert4k.load("poem", mask="encoder", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", mask="encoder", outputs=("mlm",))
 
 for line in ("窗外[MASK]声细细来", "小舟载[MASK]过前[MASK]"):
     print(line)

@@ -10,7 +10,7 @@ texts = ["春草又生", "桃花开满树", "燕子归来早", "柳絮满城飞"
 texts += ["雪压老松枝", "寒冰封野渡", "北风吹白雪", "炉火夜围坐", "霜重瓦沟白", "梅在雪中开"]
 labels = np.array([0] * 6 + [1] * 6)  # 0: spring, 1: winter
 
-model, tokenizer = bert4k.load("poem", outputs=("sequence",), layers=[0, 1])  # the lower half is enough here
+model, tokenizer = bert4k.load("wenbai", outputs=("sequence",), layers=[0, 1])  # the lower half is enough here
 batch = tokenizer(texts)
 
 inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in batch}

@@ -5,7 +5,7 @@ import numpy as np
 
 import bert4k
 
-model, tokenizer = bert4k.load("poem")
+model, tokenizer = bert4k.load("wenbai")
 blocks = [model.get_layer(f"block_{index}_feed_forward_norm").output for index in range(model.config.num_hidden_layers)]
 inside = keras.Model(model.input, blocks)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 import bert4k
 
-model, tokenizer = bert4k.load("poem", mask="lm", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", mask="lm", outputs=("mlm",))
 lines = ["夜深山月白", "白月山深夜", "电脑没有电"]
 
 # Log-probabilities: from left to right under "lm", of a target under "seq2seq", and with each token hidden in turn

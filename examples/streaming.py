@@ -2,7 +2,7 @@
 
 import bert4k
 
-model, tokenizer = bert4k.load("poem", mask="lm", outputs=("mlm",))
+model, tokenizer = bert4k.load("wenbai", mask="lm", outputs=("mlm",))
 opening = "客舍灯初上，"
 
 print(opening, end="", flush=True)

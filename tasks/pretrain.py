@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bert4k.errors import ConfigError, DataError
 from bert4k.quiet import import_backend
-from bert4k.recipe import alone, distribution, in_turn, parse_settings, required, same_settings, setting
+from bert4k.recipe import alone, distribution, in_turn, parse_settings, required, same_settings, setting, stored_settings
 
 if TYPE_CHECKING:
     from bert4k.model import Transformer
@@ -40,6 +40,9 @@ class Model:
     heads: int = setting(4, "attention heads (N); must divide the width")
     activation: str = setting("gelu", "gelu (erf), gelu_tanh or relu")
     dropout: float = setting(0.0, "of embeddings, layers and attention; a corpus read but a few times needs none")
+    start: Literal["counts", "random"] = setting(
+        "counts", "embeddings and output bias of a fresh model: from what stands beside what in the corpus, or drawn at random"
+    )
     init: Path | None = setting(None, "go on from this checkpoint instead: its weights and its vocabulary")
 
 
@@ -49,8 +52,11 @@ class Optimizer:
 
     name: Literal["adamw", "lamb", "muon"] = setting("adamw", "Keras' AdamW, LAMB or Muon")
     learning_rate: float = setting(1e-3, "the highest")
+    embedding_rate: float = setting(0.25, "muon: the learning rate of embeddings, biases and norms, as a share of that of matrices")
     warmup_steps: int = setting(500, "over which it rises")
-    decay_steps: int | None = setting(None, "over which it falls at the end; default: from the end of the warm-up on")
+    decay_steps: int | None = setting(
+        None, "over which it falls at the end; default: from the end of the warm-up on. Until then, a run may be prolonged"
+    )
     decay_shape: Literal["linear", "cosine"] = setting("linear", "how it falls")
     weight_decay: float = setting(0.01, "of matrices")
     clip_norm: float | None = setting(1.0, "limit of the norm of all gradients")
@@ -124,21 +130,43 @@ FREE = (
     *("run", "held_out", "log_every", "snapshot_every", "evaluate_every", "evaluate_batches"),
     *("keep", "minutes", "tensorboard", "compiled", "devices"),
 )
+ENDING = ("steps", "optimizer.decay_steps", "optimizer.decay_shape")  # free until the learning rate falls
+
+
+def _free(settings: Settings) -> tuple[str, ...]:
+    """What may be given anew: a trapezoid can be prolonged, or its end begun, up to where its learning rate falls."""
+    from bert4k.pretraining.snapshots import newest_step
+
+    before = stored_settings(settings.run / "settings.json")
+    if not before:
+        return FREE
+    ends = ((before["steps"], before["optimizer"]["decay_steps"]), (settings.steps, settings.optimizer.decay_steps))
+    begins = min(settings.optimizer.warmup_steps if decay is None else steps - decay for steps, decay in ends)
+    return (*FREE, *ENDING) if newest_step(settings.run / "snapshots") <= begins and not (settings.run / "model").exists() else FREE
 
 
 def read(settings: Settings, tokenizer: Tokenizer) -> tuple[list[Source], list[Source]]:
     """The files as shards in the run folder, to learn from and to be measured on."""
     from bert4k.pretraining.shards import prepare
-    from bert4k.pretraining.stream import Source
+    from bert4k.pretraining.stream import ON_PAIRS, Source
 
     def source(path: Path, on_pairs: bool, part: str) -> Source:
         name = path.name.split(".")[0]
         kind: dict[str, Any] = {"pairs": [path]} if on_pairs else {"texts": [path]}
         shards = prepare(settings.run / "data" / part / name, tokenizer, whole_words=settings.whole_words, **kind)
+        if too_long := shards.counts["pairs"] - len(shards.pair_index(settings.length - 3)):
+            print(
+                f"{path}: {too_long:,} of {shards.counts['pairs']:,} pairs do not fit in {settings.length} tokens; left out",
+                file=sys.stderr,
+            )
         return Source(name, shards, settings.weights.get(name, 1.0))
 
     if not settings.text and not settings.pairs:
         raise DataError("There is nothing to learn from. Give text files with --text, or files of pairs with --pairs.")
+    reading = {name in ON_PAIRS for name, ratio in dataclasses.asdict(settings.mixture).items() if ratio}  # texts, pairs, or both
+    for name, on_pairs in (("text", False), ("pairs", True)):
+        if getattr(settings, name) and on_pairs not in reading:
+            raise ConfigError(f"No objective of the mixture reads what --{name} gives. Leave it out, or give one a ratio above 0.")
     names = [path.name.split(".")[0] for path in (*settings.text, *settings.pairs)]
     if unknown := set(settings.weights) - set(names):
         raise DataError(f"--weights names {', '.join(sorted(unknown))}; the files are {', '.join(names)}. Use their names without endings.")
@@ -191,7 +219,7 @@ def pretrain(settings: Settings) -> Path | None:
 
     with distribution(settings.devices), alone(settings.run) if process()[0] == 0 else nullcontext():
         with in_turn("settings"):
-            same_settings(settings, settings.run / "settings.json", FREE)
+            same_settings(settings, settings.run / "settings.json", _free(settings))
         finished = settings.run / "model"
         if finished.exists():
             print(f"{settings.run} is finished; nothing is left to do", file=sys.stderr)
@@ -205,6 +233,8 @@ def _train(settings: Settings, finished: Path) -> Path | None:
     from bert4k.backend import process, set_seed
     from bert4k.hub import save
     from bert4k.pretraining.run import Evaluation, Pace, train
+    from bert4k.pretraining.snapshots import newest_step
+    from bert4k.pretraining.start import begin
     from bert4k.pretraining.stream import Mixture, Shares, Stream
     from bert4k.pretraining.trainer import Pretrainer
     from bert4k.training import WarmupDecay, check_average, make_optimizer
@@ -215,13 +245,15 @@ def _train(settings: Settings, finished: Path) -> Path | None:
     transformer, tokenizer = build(settings)
     with in_turn("data"):
         training, held_out = read(settings, tokenizer)
+    if settings.model.init is None and settings.model.start == "counts" and not newest_step(settings.run / "snapshots"):
+        begin(transformer, training, tokenizer, settings.seed)
     mixture, shares = Mixture(**dataclasses.asdict(settings.mixture)), Shares(**dataclasses.asdict(settings.shares))
     shape = (settings.groups, settings.rows, settings.length)
     stream = Stream(training, tokenizer, mixture, shares, *shape, settings.seed)
     evaluation = Evaluation(held_out, tokenizer, mixture, shares, *shape, settings.evaluate_batches, seed=0)
     pretrainer = Pretrainer(transformer, stream.shape, compiled=settings.compiled)
     schedule = WarmupDecay(how.learning_rate, settings.steps, how.warmup_steps, how.decay_steps, how.decay_shape)
-    kept = {name: getattr(how, name) for name in ("weight_decay", "clip_norm", "accumulate", "ema")}
+    kept = {name: getattr(how, name) for name in ("weight_decay", "clip_norm", "accumulate", "ema", "embedding_rate")}
     pretrainer.compile(make_optimizer(how.name, schedule, **kept, dtype=settings.dtype))
     pace = Pace(settings.steps, settings.log_every, settings.snapshot_every, settings.evaluate_every, settings.keep, settings.minutes)
     callbacks: list[Any] = []

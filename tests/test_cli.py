@@ -24,7 +24,7 @@ from bert4k.tokenizers import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
-COMMANDS = ["generate", "fill", "score", "embed", "inspect", "mask", "convert", "vocabulary", "pretrain", "list"]
+COMMANDS = ["generate", "fill", "infill", "score", "embed", "inspect", "mask", "attention", "convert", "vocabulary", "pretrain", "list"]
 
 
 class Run(NamedTuple):
@@ -98,7 +98,8 @@ def test_streaming_prints_what_generate_does(options: list[str], run: Cli, folde
 
 
 def test_a_seed_draws_the_same_texts(run: Cli, folder: Path) -> None:
-    ask = ("generate", folder, "春", "--sample", "--count", 3, "--temperature", 2, "--top-k", 9, "--top-p", 0.99, "--max-tokens", 6)
+    cut = ("--top-k", 9, "--top-p", 0.99, "--min-p", 1e-3)
+    ask = ("generate", folder, "春", "--sample", "--count", 3, "--temperature", 2, *cut, "--max-tokens", 6)
     first = run(*ask, "--seed", 1)
     assert (first.code, len(first.lines)) == (0, 3)
     assert run(*ask, "--seed", 1) == first
@@ -112,6 +113,23 @@ def test_constraints(run: Cli, folder: Path) -> None:
     assert len(set(text)) == 6
 
 
+def test_texts_of_a_set(run: Cli, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("春风\n\n秋月\n春\n", "utf-8")
+    (tmp_path / "banned.txt").write_text("春风\n", "utf-8")
+    ask = ("generate", folder, "花", "--max-tokens", 3, "--one-of", tmp_path / "names.txt")
+    only = run(*ask)
+    assert only.code == 0
+    assert set(only.lines) <= {"春风", "秋月", "春"}
+    both = run(*ask, "--without", tmp_path / "banned.txt", "--starting-with", "春")
+    assert both.lines == ["春"]
+    copied = run("generate", folder, "秋月，", "--copy-source", "--max-tokens", 3, "--stream", "--mask", "lm")
+    assert copied.lines[0] in "秋月，"
+    missing = run(*ask[:-1], tmp_path / "missing.txt")
+    assert (missing.code, missing.out) == (2, "")
+    assert "missing.txt" in missing.err
+    assert "one text a line" in missing.err
+
+
 def test_fill(run: Cli, folder: Path) -> None:
     found = run("fill", folder, "春[MASK]秋[MASK]", "--top-k", 3)
     assert (found.code, found.err, len(found.lines)) == (0, "", 2)
@@ -121,6 +139,23 @@ def test_fill(run: Cli, folder: Path) -> None:
     for blank, line in zip(row["blanks"], found.lines, strict=True):
         assert sum(candidate["probability"] for candidate in blank) == pytest.approx(1, abs=1e-4)
         assert blank[0]["token"] == line.partition(" ")[0]
+
+
+def test_infill(run: Cli, folder: Path) -> None:
+    found = run("infill", folder, "春[MASK]{2}秋[MASK]", "花\t[MASK]{1,3}", "--order", "1,0")
+    assert (found.code, found.out) == (2, "")
+    assert "2 blanks of text 0" not in found.err
+    assert "1 blanks of text 1" in found.err
+    found = run("infill", folder, "春[MASK]{2}秋[MASK]", "花\t[MASK]{1,3}", "--iterations", 2)
+    assert (found.code, found.err) == (0, "")
+    assert re.fullmatch("春..秋.", found.lines[0])
+    assert re.fullmatch("花\t.{1,3}", found.lines[1])
+    [row] = map(json.loads, run("infill", folder, "[MASK]风[MASK]", "--order", "1,0", "--mask", "permuted", "--json").lines)
+    assert (row["given"], row["text"], row["steps"]) == ("[MASK]风[MASK]", "风".join(row["fills"]), [1, 0])
+    assert row["score"] == pytest.approx(sum(row["log_probs"]) / 2)
+    [row] = map(json.loads, run("infill", folder, "花\t[MASK]{1,3}", "--length-penalty", 0, "--json").lines)
+    assert len(row["fills"][0]) == 1
+    assert sorted(len(one["text"]) for one in row["alternatives"]) == [4, 5]
 
 
 def test_score(run: Cli, folder: Path) -> None:
@@ -196,6 +231,42 @@ def test_mask(run: Cli, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["图 1.png"]
 
 
+def test_mask_of_dialogues_packed_texts_and_both_streams(run: Cli, tmp_path: Path) -> None:
+    dialogue = run("mask", "seq2seq", "-", stdin="问\n答\n问\n答")
+    assert dialogue == run("mask", "seq2seq", "问", "答", "问", "答") == run("mask", "seq2seq", "问\t答", "问\t答")
+    assert dialogue.out.count("［ＣＬＳ］") == 1
+    packed = run("mask", "seq2seq & same_document", "问\t答", "问\t答")
+    assert (packed.code, packed.out.count("［ＣＬＳ］")) == (0, 2)
+    streams = run("mask", "permuted", "春风", "--two-stream")
+    assert (streams.code, streams.out.count("［ＭＡＳＫ］")) == (0, 2)
+    drawing = tmp_path / "两.svg"
+    assert run("mask", "permuted & same_document", "春风", "秋月", "--two-stream", "--svg", drawing).err == f"wrote {drawing}\n"
+    assert drawing.read_bytes().startswith(b"<?xml")
+    assert len(run("mask", "permuted(seed=1)", "春风").lines) > 7
+
+
+def test_attention(run: Cli, folder: Path, tmp_path: Path) -> None:
+    found = run("attention", folder, "春风", "秋", "--mask", "seq2seq", "--layer", 0, "--head", 1)
+    assert (found.code, found.err) == (0, "")
+    assert found.lines[:2] == ["seq2seq, (causal | source) & real", "layer 0, head 1"]
+    assert [line.split()[1] for line in found.lines[2:]] == ["[CLS]", "春", "风", "[SEP]", "秋", "[SEP]"]
+    assert found == run("attention", folder, "-", "--mask", "seq2seq", "--layer", -2, "--head", -1, stdin="春风\t秋\n")
+    model, tokenizer = bert4k.load(folder, "seq2seq")
+    expected = bert4k.attention(model, tokenizer, ("春风", "秋"))
+    for head, heads in (("mean", ["mean"]), ("all", [0, 1])):
+        rows = [json.loads(line) for line in run("attention", folder, "春风", "秋", "--mask", "seq2seq", "--head", head, "--json").lines]
+        assert [(row["layer"], row["head"], row["mask"]) for row in rows] == [(1, number, expected.mask) for number in heads]
+        for row in rows:
+            assert row["tokens"] == list(expected.tokens)
+            assert np.allclose(row["probabilities"], expected.select(1, row["head"])[row["head"]], atol=1e-6)
+    for name in ("图 1.png", "图 1.svg"):
+        picture = tmp_path / name
+        found = run("attention", folder, "春风", "--head", "all", f"--{name[-3:]}", picture)
+        assert (found.code, found.out, found.err) == (0, "", f"wrote {picture}\n")
+        assert picture.read_bytes().startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_convert(run: Cli, folder: Path, tmp_path: Path) -> None:
     source = folder
     for format in ("huggingface", "keras", "google"):
@@ -247,7 +318,7 @@ def test_nothing_asked_for(run: Cli) -> None:
 def test_help(command: str, run: Cli) -> None:
     found = run(command, "--help")
     assert (found.code, found.err) == (0, "")
-    if command in ("generate", "fill", "score", "embed"):
+    if command in ("generate", "fill", "infill", "score", "embed", "attention"):
         assert re.search(r"default:\s+(seq2seq|encoder|lm)\b", found.out), "the default mask is told"
         assert re.search(r"- reads\s+lines\s+from\s+standard\s+input", found.out)
     assert "None" not in found.out, "an option without a default has nothing to say of it"
@@ -262,13 +333,22 @@ def test_every_command_is_tested() -> None:
 
 # The command line after the folder's place, {}; what the paragraph says.
 WRONG: dict[str, tuple[list[str], list[str]]] = {
-    "no such folder": (["fill", "nowhere", "春[MASK]"], ["There is no file or folder nowhere", "or one of: poem"]),
+    "no such folder": (["fill", "nowhere", "春[MASK]"], ["There is no file or folder nowhere", "or one of: wenbai"]),
     "a text in the place of the model": (["score", "春" * 200, "秋"], ["There is no file or folder", "Give the folder"]),
-    "misspelt name": (["inspect", "pome"], ["Did you mean 'poem'"]),
+    "misspelt name": (["inspect", "wenbei"], ["Did you mean 'wenbai'"]),
     "unknown mask": (["score", "{}", "春", "--mask", "lmm"], ["lmm", "Did you mean", "lm"]),
     "unknown mask to draw": (["mask", "seqseq", "春"], ["seqseq", "seq2seq"]),
     "a mask that is no expression": (["mask", "causal &", "春"], ["causal &"]),
-    "three texts to draw": (["mask", "lm", "春", "夏", "秋"], ["Got 3 texts", "Put quotes"]),
+    "a mask of one stream": (["mask", "lm", "春", "--two-stream"], ["lm, causal & real has one stream", "--two-stream"]),
+    "three texts to look at": (["attention", "{}", "春", "夏", "秋"], ["Got 3 texts", "Put quotes"]),
+    "no such layer": (["attention", "{}", "春", "--layer", "2"], ["layer=2", "2 layers", "0 to 1"]),
+    "no such layer for programs": (["attention", "{}", "春", "--layer", "-3", "--json"], ["layer=-3", "2 layers"]),
+    "no such head": (["attention", "{}", "春", "--head", "7"], ["head=7", "2 heads", "'mean', 'all'"]),
+    "a misspelt head": (["attention", "{}", "春", "--head", "al"], ["head='al'", "Did you mean 'all'"]),
+    "attention over a text that is too long": (["attention", "{}", "春" * 30], ["32 tokens", "24 positions"]),
+    "attention in no order": (["attention", "{}", "春", "--mask", "permuted"], ["permuted", "permuted(seed=1)"]),
+    "attention of no kind": (["attention", "nowhere", "春", "--png", "{}/map.doc"], ["map.doc", ".png"]),
+    "attention that cannot be": (["attention", "{}", "春", "--svg", "{}/vocab.txt/new.svg"], ["new.svg"]),
     "beam of 0": (["generate", "{}", "春", "--beam", "0"], ["beam(0)", "at least 1"]),
     "more texts than beams": (["generate", "{}", "春", "--beam", "2", "--count", "3"], ["beam(2, n_best=3)", "between 1 and 2"]),
     "many greedy texts": (["generate", "{}", "春", "--count", "2"], ["--count 2", "Add --sample"]),
@@ -351,7 +431,7 @@ def bert4k_process(*arguments: str, stdin: str = "", **environment: str) -> Run:
 
 def test_a_process_says_only_what_was_asked() -> None:
     lines = ["春" * length for length in (1, 2, 9, 17, 33, 65, 100)]  # each is another shape to compile
-    found = bert4k_process("score", "poem", "-", "--json", stdin="\n".join(lines))
+    found = bert4k_process("score", "wenbai", "-", "--json", stdin="\n".join(lines))
     assert (found.code, found.err) == (0, "")
     assert [json.loads(line)["text"] for line in found.lines] == lines
 
@@ -364,7 +444,7 @@ def test_a_process_that_fails() -> None:
 
 def test_a_reader_that_has_seen_enough() -> None:
     """`bert4k list --json | true`: no complaint about the broken pipe."""
-    command = [sys.executable, "-c", "import sys\nfrom bert4k.cli import main\nsys.exit(main(['inspect', 'poem', '--all']))"]
+    command = [sys.executable, "-c", "import sys\nfrom bert4k.cli import main\nsys.exit(main(['inspect', 'wenbai', '--all']))"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout

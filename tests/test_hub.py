@@ -176,9 +176,9 @@ def test_every_row_of_the_catalogue_is_described(row: dict[str, Any]) -> None:
 
 
 def test_a_file_of_the_same_name_goes_before_the_catalogue(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(saved / "google", tmp_path / "poem")
+    shutil.copytree(saved / "google", tmp_path / "wenbai")
     monkeypatch.chdir(tmp_path)
-    assert bert4k.load("poem")[0].config == CONFIG
+    assert bert4k.load("wenbai")[0].config == CONFIG
 
 
 # What comes from, and goes to, other programs. ------------------------------------------------------------------------------------
@@ -809,18 +809,18 @@ def test_a_pickle_is_refused(huggingface: Path) -> None:
         bert4k.load(huggingface)
 
 
-@pytest.mark.parametrize("source", ["nowhere", "nowhere/at/all", "天" * 200, "a\0b", "poems"])
+@pytest.mark.parametrize("source", ["nowhere", "nowhere/at/all", "天" * 200, "a\0b", "wenbais"])
 def test_a_source_that_does_not_exist(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for ask in (bert4k.load, bert4k.inspect):
-        with pytest.raises(CheckpointError, match=r"There is no file or folder .* Give the folder of a release, or one of: poem"):
+        with pytest.raises(CheckpointError, match=r"There is no file or folder .* Give the folder of a release, or one of: wenbai"):
             ask(source)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_misspelt_name_of_the_catalogue() -> None:
-    with pytest.raises(CheckpointError, match="Did you mean 'poem'"):
-        bert4k.load("pome")
+    with pytest.raises(CheckpointError, match="Did you mean 'wenbai'"):
+        bert4k.load("wenbei")
 
 
 def test_a_text_file_as_source(google: Path) -> None:

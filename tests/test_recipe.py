@@ -15,7 +15,7 @@ import pytest
 
 from bert4k import recipe
 from bert4k.errors import CheckpointError, ConfigError
-from bert4k.recipe import alone, distribution, parse_settings, required, same_settings, setting
+from bert4k.recipe import alone, distribution, parse_settings, required, same_settings, setting, stored_settings
 from bert4k.tasks import pretrain
 
 
@@ -181,9 +181,9 @@ def test_help_loads_no_backend() -> None:
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
     path = tmp_path / "new" / "settings.json"
     same_settings(Some(tmp_path), path, ("batch_size",))
-    written = path.read_bytes()
-    same_settings(Some(tmp_path, batch_size=9), path, ("batch_size",))
-    assert path.read_bytes() == written
+    same_settings(Some(tmp_path, batch_size=9, part=Part(rate=3.0)), path, ("batch_size", "part.rate"))
+    assert stored_settings(path)["part"]["rate"] == 3.0  # those that were last given
+    same_settings(Some(tmp_path), path, ("batch_size", "part"))
     changed = Some(tmp_path, batch_size=9, name="y", part=Part(rate=2.0))
     with pytest.raises(ConfigError, match=r"other settings: name was x, now y; part.rate was 0.001, now 2.0. Give the same") as told:
         same_settings(changed, path, ("batch_size",))

@@ -290,6 +290,20 @@ def test_truncation_is_told_once_a_batch(uncased):
         uncased(texts, max_length=9)
 
 
+def test_rows_without_padding(uncased):
+    texts = ["今天天气", "", ("今天", "天气不错"), "今[PAD]天[PAD]"]
+    batch = uncased(texts)
+    token_ids, segment_ids = uncased.unpadded(texts)
+    for row, text in enumerate(texts):
+        encoding = uncased.encode(*text) if isinstance(text, tuple) else uncased.encode(text)
+        assert token_ids[row].dtype == segment_ids[row].dtype == np.int32
+        assert token_ids[row].tolist() == encoding.ids.tolist() == batch["token_ids"][row, : len(encoding)].tolist()
+        assert segment_ids[row].tolist() == encoding.segment_ids.tolist() == batch["segment_ids"][row, : len(encoding)].tolist()
+    with pytest.warns(TruncationWarning, match="3 of 4 texts") as caught:
+        token_ids, _ = uncased.unpadded(texts, max_length=5)
+    assert list(map(len, token_ids)) == [5, 2, 5, 5] and caught[0].filename == __file__
+
+
 @pytest.mark.parametrize("text, max_length", [("今天", 1), (("今", "天"), 2), ("今", 0)])
 def test_no_room_for_the_added_tokens(uncased, text, max_length):
     with pytest.raises(DataError, match=f"max_length is {max_length}"):

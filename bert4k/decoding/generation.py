@@ -13,9 +13,12 @@ import numpy as np
 from keras import ops
 
 from bert4k import masks
+from bert4k.decoding.automata import Table
 from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
-from bert4k.decoding.constraints import Constraint
+from bert4k.decoding.constraints import Constraint, tables
+from bert4k.decoding.languages import language
 from bert4k.decoding.loop import Decoder, Request, decoder
+from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
 from bert4k.errors import ConfigError, DataError
 from bert4k.model import Transformer
@@ -48,6 +51,7 @@ def generate(
     sources: Sequence[str],
     sampler: Sampler | None = None,
     *,
+    constraints: Constraint | Sequence[Constraint] | None = None,
     max_tokens: int = 64,
     min_tokens: int = 0,
     no_repeat_ngram: int = 0,
@@ -60,19 +64,22 @@ def generate(
     segment 1. Under others (lm), the text `[CLS] source` is continued in its own segment. A text ends with [SEP] or after
     `max_tokens`; special tokens are never written.
 
-    sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. `min_tokens`, `no_repeat_ngram` and
-    `repetition_penalty`: see `decoding.constraints`. Sources are decoded in batches by length; a source gets the same
+    sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. constraints: which texts may come, made with
+    `bert4k.constraints`, one for all sources or a list with one for each. `min_tokens`, `no_repeat_ngram` and
+    `repetition_penalty`: see `decoding.rules`. Sources are decoded in batches by length; a source gets the same
     text alone and in a batch. Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output, and
-    `DataError` for a source that does not fit the model's positions.
+    `DataError` for a source that does not fit the model's positions, or for which the constraints admit no text.
     """
     rows = _encode(model, tokenizer, sources, max_tokens)
     sampler = sampler or Greedy()
-    constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    sets = [] if constraints is None else tables(constraints, tokenizer, sources, max_tokens)
     random = _random_numbers(rows, sampler, bucket(max_tokens))
     batches = list(by_length([len(row) for row in rows], batch_size))
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
-        run, request = _request(model, tokenizer, [rows[index] for index in batch], sampler, constraint, max_tokens, random[batch])
+        own = [sets[index] for index in batch] if sets else []
+        run, request = _request(model, tokenizer, [rows[index] for index in batch], own, sampler, rules, max_tokens, random[batch])
         hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in run(request)))
         for place, index in enumerate(batch):
             best, *others = _generations(tokenizer, hypotheses, place)
@@ -86,6 +93,7 @@ def stream(
     source: str,
     sampler: Sampler | None = None,
     *,
+    constraints: Constraint | None = None,
     max_tokens: int = 64,
     min_tokens: int = 0,
     no_repeat_ngram: int = 0,
@@ -98,9 +106,10 @@ def stream(
     if sampler.width != 1 or isinstance(sampler, Beam):
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
-    constraint = _constraint(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     random = _random_numbers(rows, sampler, bucket(max_tokens))
-    run, request = _request(model, tokenizer, rows, sampler, constraint, max_tokens, random)
+    sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
+    run, request = _request(model, tokenizer, rows, sets, sampler, rules, max_tokens, random)
     return _pieces(tokenizer, run, request)
 
 
@@ -163,9 +172,9 @@ def _looks_ahead(mask: masks.Mask, positions: int) -> bool:
     return bool(np.triu(ops.convert_to_numpy(mask(tokens, tokens))[0, 0], 1)[:, 3:].any())
 
 
-def _constraint(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Constraint:
+def _rules(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Rules:
     never = tuple(sorted(set(tokenizer.special_ids) - {tokenizer.sep_id}))
-    return Constraint(never, min_tokens, no_repeat_ngram, repetition_penalty)
+    return Rules(never, min_tokens, no_repeat_ngram, repetition_penalty)
 
 
 def _random_numbers(rows: list[list[int]], sampler: Sampler, slots: int) -> np.ndarray:
@@ -190,12 +199,15 @@ def _request(
     model: Transformer,
     tokenizer: Tokenizer,
     rows: list[list[int]],
+    sets: list[Table],
     sampler: Sampler,
-    constraint: Constraint,
+    rules: Rules,
     max_tokens: int,
     random: np.ndarray,
 ) -> tuple[Decoder, Request]:
-    """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets."""
+    """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets.
+
+    sets: the texts that each row may have; empty when they may have any."""
     count, length, slots = bucket(len(rows)), length_bucket(max(map(len, rows))), bucket(max_tokens)
     lengths = padded([[len(row)] for row in rows], 0, 1, count)
     request = Request(
@@ -205,8 +217,9 @@ def _request(
         uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
         end=np.int32(tokenizer.sep_id),
         limit=np.int32(max_tokens),
+        language=language([*sets, *sets[-1:] * (count - len(rows))]) if sets else (),
     )
-    return decoder(model, sampler, constraint, slots, segment=1 if model.mask.uses("source") else 0), request
+    return decoder(model, sampler, rules, slots, segment=1 if model.mask.uses("source") else 0), request
 
 
 def _generations(tokenizer: Tokenizer, hypotheses: Any, row: int) -> list[Generation]:

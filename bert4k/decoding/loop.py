@@ -1,7 +1,7 @@
-"""The decoding loop: a pure step with a fixed-size key-value cache, joined with a sampler, a constraint and a stop.
+"""The decoding loop: a pure step with a fixed-size key-value cache, joined with a sampler, constraints and a stop.
 
     begin:    one pass over the sources fills their cache and scores the first token
-    advance:  one token for every hypothesis: step -> constraint -> sampler -> reorder the cache by beam parents
+    advance:  one token for every hypothesis: step -> language and rules -> sampler -> reorder the cache by beam parents
 
 Everything is a function of arrays with fixed shapes: sources [B, S] padded on the right, T target slots common to all
 rows. Positions run on from each row's own length, and the mask is evaluated for one row at a time, so a source in a
@@ -19,7 +19,9 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import compiled, loops_are_compiled
-from bert4k.decoding.constraints import Constraint
+from bert4k.decoding import languages
+from bert4k.decoding.languages import Language
+from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import Book, Hypotheses, Sampler, pick
 from bert4k.layers import Attention, KeysValues
 from bert4k.model import Transformer
@@ -38,6 +40,7 @@ class State(NamedTuple):
     slot: Any  # int32 scalar: where the newest token stands
     book: Book
     cache: tuple[KeysValues, ...]  # one for each attention layer, [B, W, N, T, D]
+    at: Any = ()  # int32 [B, W]: the state of each live hypothesis in the request's language
 
 
 class Request(NamedTuple):
@@ -49,6 +52,7 @@ class Request(NamedTuple):
     uniform: Any  # float32 [B, W, T], the random numbers of the run
     end: Any  # int32 scalar, the token that ends a text
     limit: Any  # int32 scalar, at most T
+    language: Language | tuple[()] = ()  # which texts may come; () is any
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Program:
 
     model: Transformer
     sampler: Sampler
-    constraint: Constraint
+    rules: Rules
     slots: int
     segment: int
 
@@ -109,21 +113,28 @@ class Program:
         cache = tuple(
             KeysValues(*(ops.zeros((rows, width, x.shape[1], self.slots, x.shape[3]), x.dtype) for x in layer)) for layer in sources.cache
         )
-        state = State(ops.zeros((), "int32"), self.sampler.start(rows, self.slots), cache)
+        at = languages.begin(request.language, width) if request.language else ()
+        state = State(ops.zeros((), "int32"), self.sampler.start(rows, self.slots), cache, at)
         return sources, self.choose(request, state, log_probs)
 
     def choose(self, request: Request, state: State, log_probs: Any) -> State:
         """The state with one more token, for the slot that `state.slot` names."""
-        log_probs = self.constraint(log_probs, state.book.live.tokens, state.slot, request.end)
+        language, at, allowed = request.language, state.at, None
+        if language:
+            allowed = languages.allowed(language, at, request.limit - state.slot, request.end, log_probs.shape[-1])
+        log_probs = self.rules(log_probs, state.book.live.tokens, state.slot, request.end, allowed)
         uniform = ops.take(request.uniform, state.slot, axis=2)
         book, parent = self.sampler.choose(state.book, log_probs, state.slot, request.end, request.limit, uniform)
-        return State(state.slot, book, state.cache if parent is None else pick(state.cache, parent))
+        cache, at = (state.cache, at) if parent is None else pick((state.cache, at), parent)
+        if language:
+            at = languages.advance(language, at, self.sampler.last_tokens(book, state.slot))
+        return State(state.slot, book, cache, at)
 
     def advance(self, request: Request, sources: Sources, state: State) -> State:
         """One more token for every hypothesis."""
         token = self.sampler.last_tokens(state.book, state.slot)
         log_probs, cache = self.step(sources, state.cache, token, state.slot)
-        return self.choose(request, State(state.slot + 1, state.book, cache), log_probs)
+        return self.choose(request, state._replace(slot=state.slot + 1, cache=cache), log_probs)
 
     def unfinished(self, request: Request, state: State) -> Any:
         """Whether another token can change the result: a bool scalar."""
@@ -178,9 +189,9 @@ class Decoder:
         return self.program.sampler.result(state.book)
 
 
-def decoder(model: Transformer, sampler: Sampler, constraint: Constraint, slots: int, segment: int) -> Decoder:
+def decoder(model: Transformer, sampler: Sampler, rules: Rules, slots: int, segment: int) -> Decoder:
     """The Decoder of this description, compiled once for a model."""
-    key = (sampler, constraint, slots, segment)
+    key = (sampler, rules, slots, segment)
     if key not in model.programs:
-        model.programs[key] = Decoder(Program(model, sampler, constraint, slots, segment))
+        model.programs[key] = Decoder(Program(model, sampler, rules, slots, segment))
     return model.programs[key]

@@ -7,7 +7,7 @@ and `result`. Shapes: B rows (sources), W hypotheses a row, T slots, V vocabular
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, log
 from typing import Any, NamedTuple
 
 from keras import ops, tree
@@ -143,6 +143,7 @@ class Sample(Sampler):
     top_p: float | None = None
     seed: int | None = field(default=None, compare=False)  # of the numbers drawn, not of the compiled program
     count: int = 1
+    min_p: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < inf:
@@ -153,6 +154,8 @@ class Sample(Sampler):
             raise ConfigError(f"sample(top_k={self.top_k!r}): expected a whole number of tokens to draw from, at least 1.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"sample(top_p={self.top_p}): expected a share of the probability in (0, 1].")
+        if self.min_p is not None and not 0 < self.min_p <= 1:
+            raise ConfigError(f"sample(min_p={self.min_p}): expected a share of the most probable token's probability in (0, 1].")
         if not _counts(self.count):
             raise ConfigError(f"sample(count={self.count!r}): expected at least 1 sample a source.")
         if self.seed is not None and not _counts(self.seed, least=0):
@@ -170,6 +173,8 @@ class Sample(Sampler):
         # Inversion of the cumulative distribution: one number decides, the same on every backend.
         # What may not come stays impossible at any temperature.
         values, candidates = ops.where(log_probs > LOST, log_probs / self.temperature, IMPOSSIBLE), None
+        if self.min_p is not None:
+            values = ops.where(values >= ops.max(values, axis=-1, keepdims=True) + log(self.min_p), values, IMPOSSIBLE)
         if self.top_k is not None or self.top_p is not None:
             vocabulary = values.shape[-1]
             values, candidates = ops.top_k(values, min(self.top_k or vocabulary, vocabulary))
@@ -267,15 +272,22 @@ def greedy() -> Sampler:
 
 
 def sample(
-    temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = None, count: int = 1
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    count: int = 1,
+    min_p: float | None = None,
 ) -> Sampler:
     """Draw tokens from the model's distribution.
 
     temperature: divides the log-probabilities; below 1 is bolder. top_k: draw from the k most probable tokens only.
-    top_p: draw from the most probable tokens that together reach this probability (nucleus sampling). seed: the same
-    seed gives the same text for the same source, alone or in a batch, on every backend. count: samples a source.
+    top_p: draw from the most probable tokens that together reach this probability (nucleus sampling). min_p: draw from the tokens that have
+    at least this share of the most probable one's probability (Nguyen et al. 2024, arXiv:2407.01082): few where the model is sure, many
+    where it is not. seed: the same seed gives the same text for the same source, alone or in a batch, on every backend. count: samples a
+    source.
     """
-    return Sample(temperature, top_k, top_p, seed, count)
+    return Sample(temperature, top_k, top_p, seed, count, min_p)
 
 
 def beam(width: int = 4, length_penalty: float = 0.0, n_best: int = 1) -> Sampler:

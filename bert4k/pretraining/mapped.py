@@ -124,6 +124,11 @@ class Shards:
         """
         return self._index("pairs", limit, "pairs", find_pairs)
 
+    def tokens(self, kind: str) -> Iterator[NDArray[Any]]:
+        """All tokens there are of a kind, "text" or "pairs", one shard after another, without what parts them."""
+        for shard in range(len(self._names[kind])):
+            yield self._load(kind, shard)[0]
+
     def read(self, row: Sequence[int] | NDArray[np.int64]) -> Stretch:
         """The tokens of a row of `stretches`."""
         shard, start, stop, ends = map(int, row)

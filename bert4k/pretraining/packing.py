@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bert4k.decoding.batches import best_fit
 from bert4k.pretraining.objectives import NOTHING, Example
 
 # What the model takes of each token.
@@ -73,31 +74,6 @@ def pack(
         packed.append(_batch(members, shape, ratios))
     packed[0].left_out = len(examples) - sum(len(rows[row]) for group in groups for row in group)
     return packed
-
-
-def best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
-    """Rows of `length` tokens that hold texts of these sizes, as lists of their numbers: the longest first, each goes to the fullest row
-    that has room for it (best fit decreasing). Texts longer than a row are in none."""
-    rows: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(length + 1)]  # the rows that have exactly so much room
-    some = 0  # bit r: there is a row with room r
-    for text in sorted(range(len(sizes)), key=lambda text: -sizes[text]):
-        size = sizes[text]
-        if size > length:
-            continue
-        enough = some >> size
-        if enough:
-            room = size + (enough & -enough).bit_length() - 1
-            row = by_room[room].pop()
-            if not by_room[room]:
-                some ^= 1 << room
-            rows[row].append(text)
-        else:
-            room, row = length, len(rows)
-            rows.append([text])
-        by_room[room - size].append(row)
-        some |= 1 << (room - size)
-    return rows
 
 
 def deal(loads: Sequence[int], groups: int, rows: int, limit: int) -> list[list[int]]:

@@ -187,7 +187,8 @@ class Keeper(keras.callbacks.Callback):
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         super().__init__()
-        self.run, self.stream, self.pace, self.evaluation, self.step, self.tell = run, stream, pace, evaluation, start, tell
+        self.run, self.stream, self.pace, self.step, self.tell = run, stream, pace, start, tell
+        self.evaluation = evaluation if evaluation and evaluation.batches else None
         self.set_model(pretrainer)
         # That of mixed_float16 is one that scales the loss, round the other.
         optimizer: Any = getattr(pretrainer.optimizer, "inner_optimizer", pretrainer.optimizer)

@@ -70,6 +70,11 @@ def restore(folder: Path, model: keras.Model) -> int:
     return 0
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest snapshot, whole or not; 0 when there is none."""
+    return max((int(_NAME.fullmatch(path.name)[1]) for path in _listed(folder)), default=0)  # type: ignore[index]
+
+
 def clear_unfinished(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder."""
     for path in folder.glob(".*.tmp"):

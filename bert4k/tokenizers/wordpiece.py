@@ -228,8 +228,22 @@ class Tokenizer:
         Returns `{"token_ids": int32 [B, L], "segment_ids": int32 [B, L]}`; padding is [PAD] and segment 0.
         Raises `DataError` for an empty batch and for anything that is not a string or pair of strings.
         """
+        rows, begins = self._rows(texts, max_length)
+        token_ids, real = _padded(rows, self.pad_id)
+        in_second = np.arange(real.shape[1]) >= np.array(begins)[:, None]
+        return {"token_ids": token_ids, "segment_ids": (real & in_second).astype(np.int32)}
+
+    def unpadded(self, texts: Iterable[Text], max_length: int | None = None) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int32]]]:
+        """The rows of `tokenizer(texts, max_length)` without their padding: token ids and segment ids, each B arrays int32 [L]."""
+        rows, begins = self._rows(texts, max_length)
+        token_ids = [np.array(row, np.int32) for row in rows]
+        return token_ids, [(np.arange(len(row)) >= begin).astype(np.int32) for row, begin in zip(rows, begins, strict=True)]
+
+    def _rows(self, texts: Iterable[Text], max_length: int | None) -> tuple[list[list[int]], list[int]]:
+        """The token ids of each text or pair, [CLS] and [SEP] added, and where a second text begins in each row, or would. To be called
+        by a public method: the warning of cuts points at who called that."""
         rows: list[list[int]] = []
-        second: list[int] = []
+        begins: list[int] = []
         cuts: dict[int, int] = {}
         for row, (text, pair) in enumerate(_checked_batch(texts)):
             parts = [self._text_ids(text)] if pair is None else [self._text_ids(text), self._text_ids(pair)]
@@ -237,12 +251,10 @@ class Tokenizer:
             if cut:
                 cuts[row] = cut
             rows.append(_framed(kept, self.cls_id, self.sep_id))
-            second.append(len(kept[0]) + 2)
+            begins.append(len(kept[0]) + 2)
         if cuts:
             _warn_of_cuts(cuts, len(rows), max_length)
-        token_ids, real = _padded(rows, self.pad_id)
-        in_second = np.arange(real.shape[1]) >= np.array(second)[:, None]
-        return {"token_ids": token_ids, "segment_ids": (real & in_second).astype(np.int32)}
+        return rows, begins
 
     def encode(self, text: str, pair: str | None = None, max_length: int | None = None) -> Encoding:
         """One text or pair with its tokens and their spans; the ids are those of `tokenizer([text], max_length)`.
@@ -400,7 +412,7 @@ def _warn_of_cuts(cuts: dict[int, int], batch: int, max_length: int | None) -> N
         f"{len(cuts)} of {batch} texts did not fit max_length {max_length}: {sum(cuts.values())} tokens were cut,"
         f" {cuts[row]} of them from row {row}. Raise max_length, split the texts, or read `cut` of this warning and of encode()."
     )
-    warnings.warn(TruncationWarning(message, cuts), stacklevel=3)
+    warnings.warn(TruncationWarning(message, cuts), stacklevel=4)
 
 
 def _checked_batch(texts: Iterable[Text]) -> list[tuple[str, str | None]]:

@@ -16,10 +16,10 @@ COMMANDS = {
     "bert4k --help": ["-m", "bert4k", "--help"],
     "bert4k generate --help": ["-m", "bert4k", "generate", "--help"],
     "bert4k list": ["-m", "bert4k", "list"],
-    "bert4k inspect poem": ["-m", "bert4k", "inspect", "poem"],
+    "bert4k inspect wenbai": ["-m", "bert4k", "inspect", "wenbai"],
     "bert4k mask lm 春风": ["-m", "bert4k", "mask", "lm", "春风"],
     "import keras (the backend)": ["-c", "import keras"],
-    "bert4k fill poem 春[MASK]": ["-m", "bert4k", "fill", "poem", "春[MASK]"],
+    "bert4k fill wenbai 春[MASK]": ["-m", "bert4k", "fill", "wenbai", "春[MASK]"],
 }
 
 for name, arguments in COMMANDS.items():

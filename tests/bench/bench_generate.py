@@ -150,7 +150,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     model, tokenizer = base_model()
     other = their_model(model, tokenizer)
-    small, small_tokenizer = bert4k.load("poem", mask="lm", outputs=("mlm",))
+    small, small_tokenizer = bert4k.load("wenbai", mask="lm", outputs=("mlm",))
     rows = []
     for batch, beams in ((1, 1), (1, 4), (8, 1), (8, 4)):
         sources = ["".join(tokenizer.vocabulary[index] for index in row) for row in rng.integers(5, len(tokenizer), (batch, LENGTH - 1))]
@@ -158,7 +158,7 @@ def main() -> None:
         results = {"base": measured(calls, options.rounds)}
         known = [token for token in small_tokenizer.vocabulary if len(token) == 1 and "\u4e00" <= token <= "\u9fff"]
         sources = ["".join(row) for row in rng.choice(known, (batch, LENGTH - 1))]
-        results["poem"] = measured({"bert4k": ours(small, small_tokenizer, sources, beams)}, options.rounds)
+        results["wenbai"] = measured({"bert4k": ours(small, small_tokenizer, sources, beams)}, options.rounds)
         for size, systems in results.items():
             for system, values in systems.items():
                 rows.append({"model": size, "batch": batch, "beams": beams, "system": system} | values)

@@ -98,7 +98,7 @@ def constrained(
     no_repeat_ngram: int = 0,
     repetition_penalty: float = 1.0,
 ) -> Next:
-    """`next_token` under the rules of `Constraint`, with -inf for what may not come."""
+    """`next_token` under the `Rules` of decoding, with -inf for what may not come."""
 
     @cache
     def after_rules(written: tuple[int, ...]) -> np.ndarray:

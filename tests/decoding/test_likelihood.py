@@ -1,4 +1,4 @@
-"""`fill`, `score` and `embed` against one text at a time in NumPy, and against `model.predict`."""
+"""`fill`, `score`, `embed` and `predict` against one text at a time, in NumPy and as Keras calls the model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from decoding import reference
-from decoding.conftest import SOURCES, SPECIAL, randomise, tiny_model
+from decoding.conftest import CHARACTERS, SOURCES, SPECIAL, randomise, tiny_model
+from keras import ops
 
 import bert4k
 from bert4k import ConfigError, DataError, VocabularyError
+from bert4k.decoding import likelihood
+from bert4k.decoding.batches import layouts
 from bert4k.model import Transformer
 
 # PyTorch's compiler, once it is imported.
@@ -20,6 +23,42 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is dep
 END, BLANK = SPECIAL.index("[SEP]"), SPECIAL.index("[MASK]")
 TEXTS = [*SOURCES, "一二三四五六七八九十上下左右"]
 PAIRS = [("一", "二三"), ("东西南北", "上"), ("", "左右"), ("十九八七六五", "四三二一中中")]
+# Under which a text in a row with others must see what it sees alone.
+MASKS = (
+    "encoder",
+    "lm",
+    "reverse_lm",
+    "seq2seq",
+    "window(3)",
+    "causal & window(4) | source",
+    "~causal | window(2)",
+    "same_document & causal",
+    f"permuted(order={tuple(7 * place % 48 if place else 0 for place in range(48))})",
+)
+
+
+def ragged(seed: int, count: int = 24, longest: int = 44) -> list[Any]:
+    """Texts and pairs of 0 to `longest` characters, most of them short, so that they share rows."""
+    random = np.random.default_rng(seed)
+    texts: list[Any] = []
+    for length in (longest * random.random(count) ** 2).astype(int):
+        text = "".join(random.choice(CHARACTERS, length))
+        texts.append(text if random.random() < 0.6 else (text[: length // 3], text[length // 3 :]))
+    return texts
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The rows and the texts of every batch that is computed."""
+    found = []
+
+    def seen(*args: Any) -> Any:
+        batches = layouts(*args)
+        found.extend((layout.shape[0], len(layout.texts)) for layout in batches)
+        return batches
+
+    monkeypatch.setattr(likelihood, "layouts", seen)
+    return found
 
 
 def encoded(tokenizer: Any, text: Any) -> tuple[list[int], list[int]]:
@@ -72,6 +111,22 @@ def test_a_batch_scores_as_its_texts_alone(under: Callable[[str], Any], model: A
         alone = [bert4k.score(machine, tokenizer, [text])[0] for text in TEXTS[2:5]]
         np.testing.assert_allclose(together[2:5], alone, atol=1e-4)
     assert bert4k.score(model, tokenizer, [""]).tolist() == [0.0]
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("mask", ("encoder", "lm", "seq2seq", "causal & window(4) | source", "same_document & causal"))
+def test_texts_in_one_row_score_as_alone(under: Callable[[str], Any], tokenizer: Any, shapes: list[Any], mask: str) -> None:
+    texts = [(text, text[::-1]) if isinstance(text, str) else text for text in ragged(1, 12, 20)] if mask != "lm" else ragged(1)
+    together = bert4k.score(under(mask), tokenizer, texts)
+    assert any(texts > rows for rows, texts in shapes)
+    alone = [bert4k.score(under(mask), tokenizer, [text])[0] for text in texts[:3]]
+    np.testing.assert_allclose(together[:3], alone, atol=2e-4)
+    if str(under(mask).mask) in reference.MASKS and mask != "encoder":
+        for text, found in zip(texts, together, strict=True):
+            ids, segments = encoded(tokenizer, text)
+            log_probs = bert(under(mask)).log_probs(ids, segments)
+            wanted = [place for place in range(1, len(ids)) if mask == "lm" or segments[place] == 1]
+            assert found == pytest.approx(sum(log_probs[place - 1, ids[place]] for place in wanted), abs=2e-4)
 
 
 @pytest.mark.parametrize("mask", ("lm", "seq2seq"))
@@ -131,6 +186,33 @@ def test_vectors_of_ragged_texts(model: Any, tokenizer: Any, pooling: str) -> No
 
 
 @pytest.mark.backends
+@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask[:30])
+def test_texts_in_one_row_are_what_they_are_alone(under: Callable[[str], Any], tokenizer: Any, shapes: list[Any], mask: str) -> None:
+    texts = ragged(2)
+    machine = under(mask).with_outputs("sequence", "pooled")
+    vectors = {pooling: bert4k.embed(machine, tokenizer, texts, pooling) for pooling in likelihood.POOLINGS}
+    everything = bert4k.predict(machine, tokenizer, texts)
+    assert any(texts > rows for rows, texts in shapes) == ("permuted" not in mask)
+    expected = {name: ops.convert_to_numpy(y) for name, y in machine(tokenizer(texts)).items()}
+    for place, text in enumerate(texts):
+        own = {"sequence": expected["sequence"][place, : len(encoded(tokenizer, text)[0])], "pooled": expected["pooled"][place]}
+        x = own["sequence"]
+        for pooling, vector in {"mean": x.mean(0), "max": x.max(0), "first": x[0], "pooled": own["pooled"]}.items():
+            np.testing.assert_allclose(vectors[pooling][place], vector, atol=5e-5, err_msg=f"{pooling} of {text}")
+        assert everything[place].keys() == own.keys()
+        for name, value in own.items():
+            np.testing.assert_allclose(everything[place][name], value, atol=5e-5, err_msg=f"{name} of {text}")
+    for place in (0, 1):
+        np.testing.assert_allclose(bert4k.embed(machine, tokenizer, [texts[place]])[0], vectors["mean"][place], atol=5e-5)
+
+
+def test_a_text_that_says_padding_is_read_as_any_other(model: Any, tokenizer: Any) -> None:
+    texts = ["一[PAD]二", "[PAD]", *ragged(3, 10)]
+    expected = [bert(model).sequence(*encoded(tokenizer, text)).mean(0) for text in texts]
+    np.testing.assert_allclose(bert4k.embed(model, tokenizer, texts), expected, atol=1e-4)
+
+
+@pytest.mark.backends
 def test_new_weights_are_seen(tokenizer: Any) -> None:
     model = tiny_model(seed=1, layers=1)
     before = bert4k.embed(model, tokenizer, TEXTS[:2])
@@ -138,6 +220,31 @@ def test_new_weights_are_seen(tokenizer: Any) -> None:
     after = bert4k.embed(model, tokenizer, TEXTS[:2])
     assert np.abs(before - after).max() > 0.1
     np.testing.assert_allclose(after[1], bert(model).sequence(*encoded(tokenizer, TEXTS[1])).mean(0), atol=1e-4)
+
+
+# predict --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backends
+def test_predictions_are_those_of_keras(tokenizer: Any) -> None:
+    model = Transformer(tiny_model().config, "encoder", ("sequence", "pooled", "mlm", "nsp"))
+    randomise(model, 3)
+    texts = ragged(4)
+    batch = tokenizer(texts)
+    expected = model.predict(batch, verbose=0)
+    for place, (text, found) in enumerate(zip(texts, bert4k.predict(model, tokenizer, texts), strict=True)):
+        length = len(encoded(tokenizer, text)[0])
+        assert list(found) == ["sequence", "pooled", "mlm", "nsp"]
+        for name, value in found.items():
+            whole = expected[name][place]
+            assert value.dtype == whole.dtype and value.base is None
+            np.testing.assert_allclose(value, whole[:length] if name in ("sequence", "mlm") else whole, atol=5e-5)
+
+
+def test_one_output_is_an_array(model: Any, tokenizer: Any) -> None:
+    for name, shape in {"sequence": (4, 16), "mlm": (4, 24), "pooled": (16,)}.items():
+        [found] = bert4k.predict(model.with_outputs(name), tokenizer, ["一二"])
+        assert found.shape == shape
 
 
 # Bad input. -----------------------------------------------------------------------------------------------------------
@@ -165,7 +272,7 @@ def test_scoring_needs_targets_that_can_be_predicted(model: Any, under: Callable
 
 
 def test_texts_come_in_lists_and_must_fit(model: Any, tokenizer: Any) -> None:
-    for function in (bert4k.score, bert4k.embed):
+    for function in (bert4k.score, bert4k.embed, bert4k.predict):
         for texts, words in (([], "empty"), ("一二", "list"), (["一", "二" * 60], "Text 1 has 62 tokens")):
             with pytest.raises(DataError, match=words):
                 function(model, tokenizer, texts)

@@ -118,6 +118,11 @@ LOG_PROBS[0] = samplers.IMPOSSIBLE
         (bert4k.sample(top_p=0.3), [0, 1, 0, 0, 0]),
         (bert4k.sample(top_p=1.0), PROBABILITY),
         (bert4k.sample(top_k=3, top_p=0.75), [0, 4 / 7, 0, 3 / 7, 0]),
+        (bert4k.sample(min_p=0.4), [0, 4 / 9, 0, 3 / 9, 2 / 9]),
+        (bert4k.sample(min_p=1.0), [0, 1, 0, 0, 0]),
+        (bert4k.sample(min_p=1e-6), PROBABILITY),
+        (bert4k.sample(temperature=0.5, min_p=0.4), [0, 16 / 25, 0, 9 / 25, 0]),  # of the probabilities that the temperature gave
+        (bert4k.sample(min_p=0.4, top_k=2), [0, 4 / 7, 0, 3 / 7, 0]),
     ),
 )
 def test_tokens_are_drawn_by_their_probability(sampler: Any, share: Any) -> None:
@@ -150,6 +155,8 @@ def test_the_seed_is_no_part_of_the_program() -> None:
         (lambda: bert4k.sample(top_p=0), "top_p=0"),
         (lambda: bert4k.sample(top_p=1.01), "top_p=1.01"),
         (lambda: bert4k.sample(top_p=float("nan")), "top_p=nan"),
+        (lambda: bert4k.sample(min_p=0), "min_p=0"),
+        (lambda: bert4k.sample(min_p=1.5), "min_p=1.5"),
         (lambda: bert4k.sample(count=0), "count=0"),
         (lambda: bert4k.sample(seed=-1), "seed=-1"),
         (lambda: bert4k.beam(0), "beam\\(0\\)"),

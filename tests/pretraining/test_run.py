@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from pretraining import tiny
 from safetensors.numpy import load_file
 
+from bert4k import cli
 from bert4k.backend import has_compiler
 from bert4k.checkpoints import open_checkpoint
 from bert4k.errors import CheckpointError, ConfigError, DataError
@@ -34,6 +36,7 @@ from bert4k.tasks import pretrain as recipe
 from bert4k.tasks.pretrain import Settings, pretrain
 from bert4k.training import make_optimizer
 
+ROOT = Path(__file__).parent.parent.parent
 backends = pytest.mark.backends  # on those where the backend makes a difference
 
 # Lines of the log after 3, 6, 9 and 10 steps; dropout and an average, so that there is more to restore than weights.
@@ -157,6 +160,23 @@ def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp
     assert_same_weights(whole, tmp_path)
 
 
+def test_a_run_may_be_prolonged_until_its_rate_falls(settings: Settings, tmp_path: Path) -> None:
+    def ending(steps: int, decay_steps: int) -> Settings:
+        how = replace(settings.optimizer, warmup_steps=1, decay_steps=decay_steps, ema=None)
+        return replace(settings, run=tmp_path / "run", steps=steps, optimizer=how)
+
+    assert pretrain(replace(ending(4, 1), minutes=0.0)) is None  # it falls from step 3 on, and that is where it stands
+    assert pretrain(replace(ending(12, 2), minutes=0.0)) is None  # now it stands at 6
+    with pytest.raises(ConfigError, match=r"other settings: optimizer.decay_steps was 2, now 4; steps was 12, now 9"):
+        pretrain(ending(9, 4))
+    assert pretrain(ending(9, 3)) == tmp_path / "run" / "model"
+    with pytest.raises(ConfigError, match="steps was 9, now 20"):
+        pretrain(ending(20, 3))
+    pretrain(replace(ending(9, 3), run=tmp_path / "at_once"))
+    assert_same_log(tmp_path / "at_once", tmp_path / "run")
+    assert_same_weights(tmp_path / "at_once", tmp_path / "run")
+
+
 @backends
 def test_a_damaged_snapshot_is_passed_over(whole: Path, settings: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -225,7 +245,7 @@ def test_killed_at_any_moment_it_goes_on(folder: Path, tmp_path: Path) -> None:
         return told
 
     def environment() -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent), "OMP_NUM_THREADS": "1"}
+        return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     start(jobs[:1], {"half_written": 2}, "half-written")
     assert [path.name for path in (killed / "snapshots").glob("*.safetensors")] == ["step-00000002.safetensors"]
@@ -239,6 +259,26 @@ def test_killed_at_any_moment_it_goes_on(folder: Path, tmp_path: Path) -> None:
     assert unfinished(killed) == []
     assert_same_log(tmp_path / "whole", killed)
     assert_same_weights(tmp_path / "whole", killed)
+
+
+def test_the_command_is_quiet_and_tells_where_the_model_is(folder: Path, tmp_path: Path) -> None:
+    made = tiny.settings(folder, tmp_path / "run", steps=4, compiled=False)
+    values = {**json.loads(json.dumps(asdict(made), default=str)), "run": str(tmp_path / "run")}
+    (tmp_path / "settings.yaml").write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+    command = [sys.executable, "-m", "bert4k", "pretrain", "--config", str(tmp_path / "settings.yaml"), "--log-every", "2"]
+    quiet = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    backend = {"KERAS_BACKEND": "torch" if find_spec("torch") else "tensorflow"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=quiet | backend, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"model": str(tmp_path / "run" / "model")}
+    assert [line.partition("  ")[0] for line in done.stderr.split("\n")] == ["step 2", "step 4", ""]
+
+
+def test_errors_of_the_command_are_one_paragraph(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pretrain", "--run", str(tmp_path), "--text", str(folder / "texts.txt")]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("bert4k pretrain: A fresh model needs --vocabulary")
 
 
 # What goes wrong. ----------------------------------------------------------------------------------------------------------------
@@ -260,6 +300,12 @@ def test_a_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) 
     [
         ({"text": [], "pairs": []}, DataError, "nothing to learn from"),
         ({"weights": {"novel": 2.0}}, DataError, "--weights names novel; the files are texts, pairs"),
+        ({"mixture": {"pairs": 0.0}}, ConfigError, "No objective of the mixture reads what --pairs gives"),
+        (
+            {"mixture": dict.fromkeys(set(Mixture().ratios()) - {"pairs"}, 0.0)},
+            ConfigError,
+            "No objective of the mixture reads what --text gives",
+        ),
         ({"vocabulary": None}, ConfigError, "needs --vocabulary"),
         ({"log_every": 0}, ConfigError, "log_every is 0; expected at least 1"),
         ({"optimizer": {"ema": 0.9999}}, ConfigError, "Give at most 0.6309, or train longer"),
@@ -270,14 +316,23 @@ def test_settings_that_make_no_sense(folder: Path, tmp_path: Path, changes: dict
         pretrain(tiny.settings(folder, tmp_path, **CHANGES | changes))
 
 
+def test_pairs_that_do_not_fit_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tiny.settings(folder, tmp_path, **CHANGES)
+    long = tmp_path / "long.tsv"
+    long.write_text((folder / "pairs.tsv").read_text(encoding="utf-8") + f"{'天地' * 9}\t{'玄黄' * 9}\n", encoding="utf-8")
+    recipe.read(replace(settings, pairs=[long]), recipe.build(settings)[1])
+    assert f"{long}: 1 of 41 pairs do not fit in 32 tokens; left out" in capsys.readouterr().err
+
+
 def test_a_full_disk(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **more: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left on device"):
         patched.setattr(snapshots, "save_file", full)
-        pretrain(replace(settings, run=tmp_path))
+        pretrain(replace(settings, run=tmp_path, held_out=[]))
     assert not list((tmp_path / "snapshots").iterdir())
+    assert [row["step"] for row in log(tmp_path)] == [3, 6] and not (tmp_path / "evaluation.jsonl").exists()
 
 
 def test_a_pace_of_nothing() -> None:
