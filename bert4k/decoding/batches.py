@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from bert4k.errors import ConfigError
 
-# What `layouts` weighs, in tokens of a base-size model on two cores: of a short row one costs 1.5 ms there, a call 20 to 50 ms beyond its
-# tokens (the weights are read), and a shape that is met for the first time 1 to 2 s.
-CALL = 32
+# What `layouts` weighs, in tokens of a base-size model on two cores. There a token of a short row costs 0.7 to 1.5 ms, a call 20 to 100 ms
+# beyond its tokens (the weights are read), and a shape that is met for the first time 1 to 2 s.
+CALL = 64
 COMPILE = 1024
 # In a row of so many tokens, attention costs as much as all else.
 ATTENTION = 2048

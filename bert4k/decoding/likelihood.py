@@ -119,7 +119,8 @@ def predict(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batc
     results: list[Any] = [None] * len(given)
     program = _program(model, "outputs", _outputs)
     for layout in _tracked(model, given, batch_size, "predicting"):
-        found = {name: ops.convert_to_numpy(y) for name, y in program(given.rows(layout, layout.texts), _firsts(layout)).items()}
+        outputs = program(given.rows(layout, layout.texts), _firsts(layout))
+        found = {name: ops.convert_to_numpy(outputs[name]) for name in model.output_kinds}  # in their order, which JAX forgets
         for place, (text, start, size) in enumerate(zip(layout.texts, layout.starts, layout.sizes, strict=True)):
             # Copies, since a view would keep the arrays of the whole batch.
             own = {name: y[place if name in ("pooled", "nsp") else slice(start, start + size)].copy() for name, y in found.items()}

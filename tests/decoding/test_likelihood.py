@@ -188,17 +188,20 @@ def test_vectors_of_ragged_texts(model: Any, tokenizer: Any, pooling: str) -> No
 @pytest.mark.backends
 @pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask[:30])
 def test_texts_in_one_row_are_what_they_are_alone(under: Callable[[str], Any], tokenizer: Any, shapes: list[Any], mask: str) -> None:
-    texts = ragged(2)
+    packs = "permuted" not in mask
+    texts = ragged(2) if packs else ragged(2)[-4:]
     machine = under(mask).with_outputs("sequence", "pooled")
-    vectors = {pooling: bert4k.embed(machine, tokenizer, texts, pooling) for pooling in likelihood.POOLINGS}
+    poolings = likelihood.POOLINGS if mask == "encoder" else ("mean",)
+    vectors = {pooling: bert4k.embed(machine, tokenizer, texts, pooling) for pooling in poolings}
     everything = bert4k.predict(machine, tokenizer, texts)
-    assert any(texts > rows for rows, texts in shapes) == ("permuted" not in mask)
+    assert any(texts > rows for rows, texts in shapes) == packs
     expected = {name: ops.convert_to_numpy(y) for name, y in machine(tokenizer(texts)).items()}
     for place, text in enumerate(texts):
         own = {"sequence": expected["sequence"][place, : len(encoded(tokenizer, text)[0])], "pooled": expected["pooled"][place]}
         x = own["sequence"]
-        for pooling, vector in {"mean": x.mean(0), "max": x.max(0), "first": x[0], "pooled": own["pooled"]}.items():
-            np.testing.assert_allclose(vectors[pooling][place], vector, atol=5e-5, err_msg=f"{pooling} of {text}")
+        pooled = {"mean": x.mean(0), "max": x.max(0), "first": x[0], "pooled": own["pooled"]}
+        for pooling, found in vectors.items():
+            np.testing.assert_allclose(found[place], pooled[pooling], atol=5e-5, err_msg=f"{pooling} of {text}")
         assert everything[place].keys() == own.keys()
         for name, value in own.items():
             np.testing.assert_allclose(everything[place][name], value, atol=5e-5, err_msg=f"{name} of {text}")
