@@ -892,7 +892,7 @@ def test_a_text_longer_than_the_positions(saved: Path) -> None:
     for ask in (bert4k.score, bert4k.embed):
         with pytest.raises(DataError, match="22 tokens; the model has 16 positions"):
             ask(model, tokenizer, ["天" * 20])
-    with pytest.raises(DataError, match="22 tokens a row; the model has 16 positions"):
+    with pytest.raises(DataError, match="22 tokens; the model has 16 positions"):
         bert4k.fill(model, tokenizer, "[MASK]" * 20)
     with pytest.raises(DataError, match=r"the model has 16 positions.*ask for fewer tokens"):
         bert4k.generate(model.with_mask("lm"), tokenizer, ["天地"], max_tokens=15)
