@@ -74,6 +74,20 @@ def loops_are_compiled() -> bool:
     return keras.backend.backend() != "torch"
 
 
+def repeat_while(going: Callable[[Any], Any], advance: Callable[[Any], Any], state: Any) -> Any:
+    """`advance(state)` again and again while `going(state)`, as part of a graph: `keras.ops.while_loop` over any nested structure."""
+
+    def packed(values: Any) -> Any:
+        return keras.tree.pack_sequence_as(state, list(values))
+
+    values = ops.while_loop(
+        lambda *values: going(packed(values)),
+        lambda *values: tuple(keras.tree.flatten(advance(packed(values)))),
+        tuple(keras.tree.flatten(state)),
+    )
+    return packed(values)
+
+
 def write_slot(cache: Any, slot: Any, new: Any) -> Any:
     """`cache` [B, W, N, T, D] with `new` [B, W, N, 1, D] at `slot`, an int32 scalar."""
     if keras.backend.backend() == "torch":

@@ -21,7 +21,7 @@ import keras
 from keras import ops
 
 from bert4k import masks
-from bert4k.backend import compiled, loops_are_compiled
+from bert4k.backend import compiled, loops_are_compiled, repeat_while
 from bert4k.decoding.samplers import IMPOSSIBLE, Sampler
 from bert4k.layers import Attention, KeysValues
 from bert4k.model import Transformer
@@ -170,16 +170,7 @@ class Program:
     def whole(self, request: Request) -> State:
         """All steps, with the loop inside the graph."""
         context, state = self.begin(request)
-
-        def packed(values: Any) -> State:
-            return keras.tree.pack_sequence_as(state, list(values))
-
-        values = ops.while_loop(
-            lambda *values: ops.less(packed(values).step, request.limit),
-            lambda *values: tuple(keras.tree.flatten(self.advance(request, context, packed(values)))),
-            tuple(keras.tree.flatten(state)),
-        )
-        return packed(values)
+        return repeat_while(lambda state: ops.less(state.step, request.limit), lambda state: self.advance(request, context, state), state)
 
 
 @dataclass(frozen=True)

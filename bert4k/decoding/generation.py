@@ -74,7 +74,7 @@ def generate(
     sampler = sampler or Greedy()
     rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     sets = [] if constraints is None else tables(constraints, tokenizer, sources, max_tokens)
-    random = _random_numbers(rows, sampler, bucket(max_tokens))
+    random = random_numbers(rows, sampler, bucket(max_tokens))
     batches = list(by_length([len(row) for row in rows], batch_size))
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
@@ -107,7 +107,7 @@ def stream(
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
     rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
-    random = _random_numbers(rows, sampler, bucket(max_tokens))
+    random = random_numbers(rows, sampler, bucket(max_tokens))
     sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
     run, request = _request(model, tokenizer, rows, sets, sampler, rules, max_tokens, random)
     return _pieces(tokenizer, run, request)
@@ -177,7 +177,7 @@ def _rules(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetiti
     return Rules(never, min_tokens, no_repeat_ngram, repetition_penalty)
 
 
-def _random_numbers(rows: list[list[int]], sampler: Sampler, slots: int) -> np.ndarray:
+def random_numbers(rows: list[list[int]], sampler: Sampler, slots: int) -> np.ndarray:
     """Uniform numbers float32 [rows, W, slots]. They depend on the seed, on the source, and on how often the same source came
     before: not on the batch, and not on the backend."""
     if not sampler.draws:

@@ -20,7 +20,7 @@ from keras import ops
 from bert4k import masks
 from bert4k.decoding import blanks
 from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
-from bert4k.decoding.generation import _random_numbers
+from bert4k.decoding.generation import random_numbers
 from bert4k.decoding.orders import PERMUTED, Order, checked_order, sequence
 from bert4k.decoding.samplers import Beam, Greedy, Sampler
 from bert4k.errors import ConfigError, DataError
@@ -98,7 +98,7 @@ def infill(
     rows = [row for template in templates for row in template.rows(order)]
     kind = blanks.Unseen if model.mask in PERMUTED else blanks.InPlace
     run = blanks.filler(kind(model, plan, sampler))
-    uniform = _random_numbers([row.token_ids for row in rows], sampler, bucket(max(len(row.at) for row in rows)))[:, 0]
+    uniform = random_numbers([row.token_ids for row in rows], sampler, bucket(max(len(row.at) for row in rows)))[:, 0]
     found: list[list[Infilling]] = [[] for _ in templates]
     batches = list(by_length([len(row.token_ids) for row in rows], batch_size))
     for batch in track(batches, len(batches), "infilling"):

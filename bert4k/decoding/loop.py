@@ -18,7 +18,7 @@ import keras
 from keras import ops
 
 from bert4k import masks
-from bert4k.backend import compiled, loops_are_compiled
+from bert4k.backend import compiled, loops_are_compiled, repeat_while
 from bert4k.decoding import languages
 from bert4k.decoding.languages import Language
 from bert4k.decoding.rules import Rules
@@ -144,17 +144,8 @@ class Program:
     def whole(self, request: Request) -> Hypotheses:
         """From the sources to the finished hypotheses, with the loop inside the graph."""
         sources, state = self.begin(request)
-        flat = keras.tree.flatten(state)
-
-        def packed(values: Any) -> State:
-            return keras.tree.pack_sequence_as(state, list(values))
-
-        values = ops.while_loop(
-            lambda *values: self.unfinished(request, packed(values)),
-            lambda *values: tuple(keras.tree.flatten(self.advance(request, sources, packed(values)))),
-            tuple(flat),
-        )
-        return self.sampler.result(packed(values).book)
+        state = repeat_while(lambda state: self.unfinished(request, state), lambda state: self.advance(request, sources, state), state)
+        return self.sampler.result(state.book)
 
 
 class Decoder:

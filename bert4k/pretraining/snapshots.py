@@ -72,7 +72,7 @@ def restore(folder: Path, model: keras.Model) -> int:
 
 def newest_step(folder: Path) -> int:
     """The step of the newest snapshot, whole or not; 0 when there is none."""
-    return max((int(_NAME.fullmatch(path.name)[1]) for path in _listed(folder)), default=0)  # type: ignore[index]
+    return max((int(path.stem.removeprefix("step-")) for path in _listed(folder)), default=0)
 
 
 def clear_unfinished(folder: Path) -> None:

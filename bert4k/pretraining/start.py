@@ -48,12 +48,14 @@ def begin(transformer: Transformer, sources: Sequence[Source], tokenizer: Tokeni
     token, position = transformer.parts["embeddings/token"], transformer.parts["embeddings/position"]
     table = ops.convert_to_numpy(token.embeddings) * (SCALE / transformer.config.initializer_range)
     made = company(counts, table.shape[1], seed)
-    table[made.any(axis=1), : made.shape[1]] = made[made.any(axis=1)] * SCALE * table.shape[1] ** 0.5
+    came = made.any(axis=1)
+    table[came, : made.shape[1]] = made[came] * SCALE * table.shape[1] ** 0.5
     token.embeddings.assign(table)
     position.embeddings.assign(SCALE * sinusoids(*position.embeddings.shape))
     for block in range(min(LOCAL_BLOCKS, transformer.config.num_hidden_layers)):
         look_at_neighbours(transformer.parts[f"block_{block}/attention"])
-    transformer.parts["mlm"].bias.assign(np.log((counts.frequency + 1) / (counts.frequency + 1).sum()))
+    frequency = counts.frequency + 1
+    transformer.parts["mlm"].bias.assign(np.log(frequency / frequency.sum()))
 
 
 def count(sources: Sequence[Source], size: int, contexts: int = CONTEXTS) -> Counts:
@@ -107,10 +109,9 @@ def look_at_neighbours(attention: Attention) -> None:
     frequency = 2 * np.pi / periods(half)
     gain = (PEAK * 2 / size**0.5) ** 0.5
     for head in range(heads):
-        for pair, wave in enumerate(range(head % 2 if heads > 1 else 0, query.shape[0] - half, 2 if heads > 1 else 1)):
+        waves = range(head % 2, query.shape[0] - half, 2) if heads > 1 else range(query.shape[0] - half)
+        for pair, wave in enumerate(waves[: size // 2]):
             at = head * size + 2 * pair
-            if 2 * pair + 1 >= size:
-                break
             turn = frequency[wave] * NEIGHBOURS[head % len(NEIGHBOURS)]
             rows, columns = [wave, half + wave], [at, at + 1]
             key[rows, columns] += gain

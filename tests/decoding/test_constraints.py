@@ -114,7 +114,7 @@ def expected(model: Any, small: Any, sources: Sequence[str], sampler: Any, each:
     """The hypotheses of each source, as plain Python finds them."""
     bert, rows = reference.Bert(model, str(model.mask)), rows_of(model, small, sources)
     limit = rules.pop("limit", LIMIT)
-    uniform = generation._random_numbers(rows, sampler, LIMIT)
+    uniform = generation.random_numbers(rows, sampler, LIMIT)
     found = []
     for row, source, one, numbers in zip(rows, sources, each, uniform, strict=True):
         after = within(bert.after(row, int("source" in str(model.mask))), members(small, one, source), limit, **rules)

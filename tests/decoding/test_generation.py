@@ -43,7 +43,7 @@ def expected(
 ) -> list[list[reference.Found]]:
     """The hypotheses of each source, as plain Python finds them."""
     bert, rows = reference.Bert(model, str(model.mask)), rows_of(model, tokenizer, sources)
-    uniform = generation._random_numbers(rows, sampler, limit)
+    uniform = generation.random_numbers(rows, sampler, limit)
     found = []
     for place, row in enumerate(rows):
         after = reference.constrained(bert.after(row, int("source" in str(model.mask))), END, FORBIDDEN, **rules)
