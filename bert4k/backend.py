@@ -1,4 +1,4 @@
-"""What Keras leaves to its backends: compiling a pure function around a model, and writing one slot of a cache."""
+"""What Keras leaves to its backends: compiling a pure function around a model, random states, and several devices."""
 
 from __future__ import annotations
 
@@ -86,14 +86,6 @@ def repeat_while(going: Callable[[Any], Any], advance: Callable[[Any], Any], sta
         tuple(keras.tree.flatten(state)),
     )
     return packed(values)
-
-
-def write_slot(cache: Any, slot: Any, new: Any) -> Any:
-    """`cache` [B, W, N, T, D] with `new` [B, W, N, 1, D] at `slot`, an int32 scalar."""
-    if keras.backend.backend() == "torch":
-        # Keras' slice_update asks for the value of `slot`, which a traced graph does not have.
-        return cache.index_copy(3, ops.cast(ops.reshape(slot, (1,)), "int64"), new)
-    return ops.slice_update(cache, (0, 0, 0, slot, 0), new)
 
 
 def owned(array: np.ndarray) -> np.ndarray:

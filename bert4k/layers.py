@@ -3,7 +3,7 @@
 Everything else of a transformer (Dense, Embedding, LayerNormalization, Dropout) is Keras' own, so that LoRA, quantisation
 and export work as Keras gives them.
 
-Shapes: B batch, L tokens, H hidden, N heads, D head size, S source, T target slots, W hypotheses (beams) per source.
+Shapes: B batch, L tokens, H hidden, N heads, D head size, S source tokens, M tokens of the target, X new ones.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ import keras
 from keras import ops
 
 from bert4k import masks
-from bert4k.backend import write_slot
 
 # Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
 # float32.
@@ -35,10 +34,22 @@ ACTIVATIONS = {
 
 
 class KeysValues(NamedTuple):
-    """What attention looks at: keys and values, [B, N, S, D] of a source or [B, W, N, T, D] of W hypotheses."""
+    """What attention looks at: keys and values, each [B, N, S, D]."""
 
     keys: Any
     values: Any
+
+
+def written(memory: Any, places: Any, new: Any) -> Any:
+    """`memory` [B, N, M, D] with `new` [B, N, X, D] at `places`, int32 [B, X].
+
+    As a scatter into rows of D numbers, which TensorFlow and JAX do in place where nobody needs the old memory any more: a step costs
+    what it writes, not what has been written."""
+    rows, heads, room, size = memory.shape
+    first = ops.reshape(ops.arange(rows * heads, dtype="int32") * room, (rows, heads, 1))
+    index = ops.reshape(first + places[:, None], (-1, 1))
+    flat = ops.scatter_update(ops.reshape(memory, (-1, size)), index, ops.reshape(new, (-1, size)))
+    return ops.reshape(flat, memory.shape)
 
 
 def attention_weights(scores: Any, allowed: Any) -> Any:
@@ -113,29 +124,17 @@ class Attention(keras.layers.Layer):
         """The outputs [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
         return self.merge(ops.matmul(weights, memory.values))
 
-    def step(self, x: Any, source: KeysValues, target: KeysValues, slot: Any, allowed: Any) -> tuple[Any, KeysValues]:
-        """One new token of each hypothesis, x [B, W, H], written to `slot` of its target cache.
+    def step(self, x: Any, source: KeysValues, target: KeysValues, places: Any, allowed: Any) -> tuple[Any, KeysValues]:
+        """New tokens x [B, X, H], whose keys and values are written to `places`, int32 [B, X], of the target's memory [B, N, M, D].
 
-        All hypotheses of a row share the source's keys and values [B, N, S, D]; each has target slots of its own,
-        [B, W, N, T, D]. allowed: bool [B, 1, 1, S + T]. Returns the outputs [B, W, H] and the new target cache.
+        They look at the source's keys and values [B, N, S, D] and at the target's, the new ones included; allowed: bool
+        [B, 1, X, S + M]. Returns the outputs [B, X, H] and the new target.
         """
-        query = self.scaled_query(x)  # [B, N, W, D]
-        own_query = ops.transpose(query, (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, D]
-        target = KeysValues(
-            *(
-                write_slot(cache, slot, ops.transpose(new, (0, 2, 1, 3))[:, :, :, None])
-                for cache, new in zip(target, self.keys_values(x), strict=True)
-            )
-        )
-        source_scores = ops.matmul(query, ops.transpose(source.keys, (0, 1, 3, 2)))  # [B, N, W, S]
-        target_scores = ops.matmul(own_query, ops.transpose(target.keys, (0, 1, 2, 4, 3)))[:, :, :, 0]  # [B, W, N, T]
-        scores = ops.concatenate([source_scores, ops.transpose(target_scores, (0, 2, 1, 3))], axis=-1)
-        weights = attention_weights(scores, allowed)
-        length = source.keys.shape[2]
-        from_source = ops.matmul(weights[..., :length], source.values)  # [B, N, W, D]
-        own_weights = ops.transpose(weights[..., length:], (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, T]
-        from_target = ops.matmul(own_weights, target.values)[:, :, :, 0]  # [B, W, N, D]
-        return self.merge(from_source + ops.transpose(from_target, (0, 2, 1, 3))), target
+        query, length = self.scaled_query(x), source.keys.shape[2]
+        target = KeysValues(*(written(memory, places, new) for memory, new in zip(target, self.keys_values(x), strict=True)))
+        scores = [ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) for keys in (source.keys, target.keys)]
+        weights = attention_weights(ops.concatenate(scores, axis=-1), allowed)  # [B, N, X, S + M]
+        return self.merge(ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)), target
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

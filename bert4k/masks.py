@@ -47,6 +47,10 @@ class Tokens(NamedTuple):
         at = ops.add(start, ops.arange(count, dtype="int32"))
         return Tokens(*(ops.take(field, at, axis=1) for field in self))
 
+    def at(self, places: Any) -> Tokens:
+        """The tokens at `places`, int32 [B, X], which differ from row to row."""
+        return Tokens(*(ops.take_along_axis(field, places, axis=1) for field in self))
+
 
 class Mask:
     """A rule about (query, key) pairs. Make masks from the names of this module with `&`, `|` and `~`."""

@@ -17,7 +17,7 @@ from bert4k.decoding.automata import Table
 from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
 from bert4k.decoding.constraints import Constraint, tables
 from bert4k.decoding.languages import language
-from bert4k.decoding.loop import Decoder, Request, decoder
+from bert4k.decoding.loop import Decoder, Program, Request, decoder
 from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
 from bert4k.errors import ConfigError, DataError
@@ -56,6 +56,8 @@ def generate(
     min_tokens: int = 0,
     no_repeat_ngram: int = 0,
     repetition_penalty: float = 1.0,
+    cloze: bool = False,
+    prompt_lookup: int = 0,
     batch_size: int = 32,
 ) -> list[Generation]:
     """What the model writes after each source, one Generation a source, in their order.
@@ -67,20 +69,27 @@ def generate(
     sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. constraints: which texts may come, made with
     `bert4k.constraints`, one for all sources or a list with one for each. `min_tokens`, `no_repeat_ngram` and
     `repetition_penalty`: see `decoding.rules`. Sources are decoded in batches by length; a source gets the same
-    text alone and in a batch. Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output, and
+    text alone and in a batch.
+
+    cloze: the checkpoint was fine-tuned to tell a token by a [MASK] in its own place (the objective `seq2seq_cloze`, as UniLM's own code
+    has it), not by the token before it. prompt_lookup: how many tokens to propose at a step from what followed the same words in the
+    source (`decoding.lookup`); the texts stay the same, and come sooner where they copy much. Not for beams, nor with cloze.
+
+    Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output, and
     `DataError` for a source that does not fit the model's positions, or for which the constraints admit no text.
     """
     rows = _encode(model, tokenizer, sources, max_tokens)
     sampler = sampler or Greedy()
     rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, sources, max_tokens)
-    random = random_numbers(rows, sampler, bucket(max_tokens))
+    random = random_numbers(rows, sampler, program.length)
     batches = list(by_length([len(row) for row in rows], batch_size))
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
         own = [sets[index] for index in batch] if sets else []
-        run, request = _request(model, tokenizer, [rows[index] for index in batch], own, sampler, rules, max_tokens, random[batch])
-        hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in run(request)))
+        request = _request(tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch])
+        hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in decoder(program)(request)))
         for place, index in enumerate(batch):
             best, *others = _generations(tokenizer, hypotheses, place)
             results[index] = Generation(best.text, best.token_ids, best.score, best.log_probs, best.ended, tuple(others))
@@ -98,8 +107,10 @@ def stream(
     min_tokens: int = 0,
     no_repeat_ngram: int = 0,
     repetition_penalty: float = 1.0,
+    cloze: bool = False,
+    prompt_lookup: int = 0,
 ) -> Iterator[str]:
-    """The text that `generate` gives for one source, in pieces, each as soon as its token is chosen.
+    """The text that `generate` gives for one source, in pieces, each as soon as its token is chosen; with prompt_lookup several at once.
 
     Stop iterating to cancel. A beam decides only at its end and cannot stream (`ConfigError`)."""
     sampler = sampler or Greedy()
@@ -107,10 +118,9 @@ def stream(
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
     rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
-    random = random_numbers(rows, sampler, bucket(max_tokens))
+    program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
-    run, request = _request(model, tokenizer, rows, sets, sampler, rules, max_tokens, random)
-    return _pieces(tokenizer, run, request)
+    return _pieces(tokenizer, decoder(program), _request(tokenizer, rows, sets, max_tokens, random_numbers(rows, sampler, program.length)))
 
 
 def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[str]:
@@ -195,31 +205,39 @@ def random_numbers(rows: list[list[int]], sampler: Sampler, slots: int) -> np.nd
     return np.minimum(drawn, 1 - 1e-6).astype(np.float32)  # a 1.0 would point behind the last token
 
 
-def _request(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    rows: list[list[int]],
-    sets: list[Table],
-    sampler: Sampler,
-    rules: Rules,
-    max_tokens: int,
-    random: np.ndarray,
-) -> tuple[Decoder, Request]:
-    """The compiled decoder for these rows and what to give it. Rows, lengths and slots are rounded up to their buckets.
+def _program(model: Transformer, sampler: Sampler, rules: Rules, max_tokens: int, cloze: bool, prompt_lookup: int) -> Program:
+    """What is to be done, checked. The length is rounded up to its bucket."""
+    if not isinstance(prompt_lookup, int) or isinstance(prompt_lookup, bool) or prompt_lookup < 0:
+        raise ConfigError(f"prompt_lookup={prompt_lookup!r}: expected how many tokens to propose at a step, 0 for none.")
+    if prompt_lookup and (cloze or isinstance(sampler, Beam)):
+        what = (
+            "a beam follows several texts, which a proposal would have to fit all"
+            if isinstance(sampler, Beam)
+            else ("with cloze=True each token is told by a [MASK] of its own")
+        )
+        raise ConfigError(
+            f"prompt_lookup={prompt_lookup}: {what}. Use bert4k.greedy() or bert4k.sample() without cloze, or prompt_lookup=0."
+        )
+    segment = int(model.mask.uses("source"))
+    return Program(model, sampler, rules, bucket(max_tokens), segment, bool(cloze), prompt_lookup)
+
+
+def _request(tokenizer: Tokenizer, rows: list[list[int]], sets: list[Table], max_tokens: int, random: np.ndarray) -> Request:
+    """The batch of these rows. Their number and lengths are rounded up to their buckets.
 
     sets: the texts that each row may have; empty when they may have any."""
-    count, length, slots = bucket(len(rows)), length_bucket(max(map(len, rows))), bucket(max_tokens)
+    count, length = bucket(len(rows)), length_bucket(max(map(len, rows)))
     lengths = padded([[len(row)] for row in rows], 0, 1, count)
-    request = Request(
+    return Request(
         token_ids=padded(rows, tokenizer.pad_id, length, count),
         segment_ids=np.zeros((count, length), np.int32),
         real=np.arange(length)[None] < lengths,
         uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
         end=np.int32(tokenizer.sep_id),
+        mask=np.int32(tokenizer.mask_id),
         limit=np.int32(max_tokens),
         language=language([*sets, *sets[-1:] * (count - len(rows))]) if sets else (),
     )
-    return decoder(model, sampler, rules, slots, segment=1 if model.mask.uses("source") else 0), request
 
 
 def _generations(tokenizer: Tokenizer, hypotheses: Any, row: int) -> list[Generation]:

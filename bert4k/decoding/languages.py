@@ -73,7 +73,7 @@ def begin(language: Language, width: int) -> Any:
 
 
 def allowed(language: Language, at: Any, left: Any, end: Any, vocabulary: int) -> Any:
-    """bool [B, W, V]: what may come next in the states `at` [B, W], if at most `left` more tokens come, the next included.
+    """bool [B, W, V]: what may come next in the states `at` [B, W], if at most `left` [B, W] more tokens come, the next included.
 
     The end token may come where a text is complete; another where what it leads to can be completed in time. So a hypothesis that
     began with enough tokens left always goes on, and it is complete when none are left.
@@ -81,7 +81,7 @@ def allowed(language: Language, at: Any, left: Any, end: Any, vocabulary: int) -
     fits = ops.take(language.shortest, ops.take(language.otherwise, at)) < left
     found = ops.broadcast_to(ops.cast(fits, "int32")[..., None], (*at.shape, vocabulary + 1))
     for token, to, real in _arcs(language, at):
-        found = scattered(found, token, real, ops.cast(ops.take(language.shortest, to) < left, "int32"))
+        found = scattered(found, token, real, ops.cast(ops.take(language.shortest, to) < left[..., None], "int32"))
     complete = ops.equal(ops.take(language.shortest, at), 0)
     return ops.where(ops.arange(vocabulary, dtype="int32") == end, complete[..., None], found[..., :vocabulary] > 0)
 

@@ -37,13 +37,13 @@ class Rules:
         if not 0 < self.repetition_penalty < inf:
             raise ConfigError(f"repetition_penalty={self.repetition_penalty}: expected a number above 0; 1 changes nothing.")
 
-    def __call__(self, log_probs: Any, tokens: Any, slot: Any, end: Any, allowed: Any = None) -> Any:
-        """Log-probabilities [B, W, V] for `slot`, given the tokens [B, W, T] written before it, and what a constraint allows, bool
-        [B, W, V] (None: everything)."""
+    def __call__(self, log_probs: Any, tokens: Any, length: Any, end: Any, allowed: Any = None) -> Any:
+        """Log-probabilities [B, W, V] of the next token, given the first `length` [B, W] of the tokens [B, W, T], and what a constraint
+        allows, bool [B, W, V] (None: everything)."""
         vocabulary = log_probs.shape[-1]
         ids = ops.arange(vocabulary, dtype="int32")
         if self.repetition_penalty != 1.0:
-            written = ops.broadcast_to(ops.arange(tokens.shape[2], dtype="int32") < slot, tokens.shape)
+            written = ops.arange(tokens.shape[2], dtype="int32") < length[..., None]
             log_probs = ops.where(_marked(tokens, written, vocabulary), log_probs * self.repetition_penalty, log_probs)
         if self.forbidden:
             never = ops.any(ids[:, None] == ops.convert_to_tensor(self.forbidden, "int32")[None], axis=1)
@@ -51,22 +51,24 @@ class Rules:
         if allowed is not None:
             log_probs = ops.where(allowed, log_probs, IMPOSSIBLE)
         if self.no_repeat_ngram:
-            others = ops.where(_marked(*self._completions(tokens, slot), vocabulary), IMPOSSIBLE, log_probs)
+            others = ops.where(_marked(*self._completions(tokens, length), vocabulary), IMPOSSIBLE, log_probs)
             log_probs = others if allowed is None else _if_any(others, log_probs)  # without a constraint, a text can always end
         if self.min_tokens:
-            log_probs = _if_any(ops.where(ops.logical_and(ids == end, slot < self.min_tokens), IMPOSSIBLE, log_probs), log_probs)
+            log_probs = _if_any(
+                ops.where(ops.logical_and(ids == end, length[..., None] < self.min_tokens), IMPOSSIBLE, log_probs), log_probs
+            )
         return log_probs
 
-    def _completions(self, tokens: Any, slot: Any) -> tuple[Any, Any]:
+    def _completions(self, tokens: Any, length: Any) -> tuple[Any, Any]:
         """The tokens that would complete an n-gram written before, and whether each of them is one: both [B, W, X]."""
         slots, size = tokens.shape[2], self.no_repeat_ngram
         last = slots - size + 1  # number of places where an n-gram may begin
         if last < 1:
             return tokens, ops.zeros_like(tokens, dtype="bool")
         begins = ops.arange(last, dtype="int32")
-        same = ops.broadcast_to(begins + size - 1 < slot, (*tokens.shape[:2], last))
+        same = begins + size - 1 < length[..., None]
         for offset in range(size - 1):
-            recent = ops.take(tokens, ops.maximum(slot - size + 1 + offset, 0), axis=2)[..., None]
+            recent = ops.take_along_axis(tokens, ops.maximum(length - size + 1 + offset, 0)[..., None], axis=2)
             same = ops.logical_and(same, ops.equal(tokens[..., offset : offset + last], recent))
         return tokens[..., size - 1 :], same
 

@@ -63,9 +63,9 @@ def pick(hypotheses: Any, parent: Any) -> Any:
     return tree.map_structure(gather, hypotheses)
 
 
-def extend(hypotheses: Hypotheses, token: Any, log_prob: Any, slot: Any, end: Any) -> Hypotheses:
-    """`token` and its log-probability, both [B, W], written to `slot` of every hypothesis."""
-    here = ops.equal(ops.arange(hypotheses.tokens.shape[2], dtype="int32"), slot)[None, None]
+def extend(hypotheses: Hypotheses, token: Any, log_prob: Any, end: Any) -> Hypotheses:
+    """Every hypothesis with one more `token` and its log-probability, both [B, W]."""
+    here = ops.equal(ops.arange(hypotheses.tokens.shape[2], dtype="int32"), hypotheses.length[..., None])
     return Hypotheses(
         ops.where(here, token[..., None], hypotheses.tokens),
         ops.where(here, log_prob[..., None], hypotheses.log_probs),
@@ -73,6 +73,16 @@ def extend(hypotheses: Hypotheses, token: Any, log_prob: Any, slot: Any, end: An
         hypotheses.length + 1,
         ops.equal(token, end),
     )
+
+
+def last_tokens(hypotheses: Hypotheses) -> Any:
+    """The newest token of each hypothesis, int32 [B, W]."""
+    return ops.take_along_axis(hypotheses.tokens, ops.maximum(hypotheses.length - 1, 0)[..., None], axis=2)[..., 0]
+
+
+def _finished(hypotheses: Hypotheses, limit: Any) -> Any:
+    """Which can get no more tokens, bool [B, W]."""
+    return ops.logical_or(hypotheses.ended, hypotheses.length >= limit)
 
 
 def keep(frozen: Any, old: Any, new: Any) -> Any:
@@ -106,20 +116,17 @@ class Sampler:
         """The next token, int32 [B, W], from log-probabilities [B, W, V] and uniform numbers [B, W]."""
         raise TypeError(f"{type(self).__name__} is no sampler: use bert4k.greedy(), bert4k.sample() or bert4k.beam().")
 
-    def choose(self, book: Book, log_probs: Any, slot: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
-        """The book with one more token in every hypothesis that has not ended, and None: nobody changes place."""
+    def choose(self, book: Book, log_probs: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+        """The book with one more token in every hypothesis that has not ended, and None: nobody changes place. end: the token that ends a
+        text; limit: how long one may be; uniform: a random number for each hypothesis [B, W]."""
         token = ops.cast(self.token(log_probs, uniform), "int32")
         chosen = ops.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
         live = book.live
-        return Book(keep(live.ended, live, extend(live, token, chosen, slot, end))), None
+        return Book(keep(_finished(live, limit), live, extend(live, token, chosen, end))), None
 
-    def last_tokens(self, book: Book, slot: Any) -> Any:
-        """The token at `slot` of each live hypothesis, int32 [B, W]."""
-        return ops.take(book.live.tokens, slot, axis=2)
-
-    def settled(self, book: Book, slot: Any, limit: Any) -> Any:
+    def settled(self, book: Book, limit: Any) -> Any:
         """Rows that further steps cannot change, bool [B]."""
-        return ops.all(book.live.ended, axis=1)
+        return ops.all(_finished(book.live, limit), axis=1)
 
     def result(self, book: Book) -> Hypotheses:
         """The hypotheses of each row, best first."""
@@ -223,7 +230,7 @@ class Beam(Sampler):
         """The score by which finished hypotheses are compared."""
         return score / ops.power(ops.cast(length, "float32"), self.length_penalty)
 
-    def choose(self, book: Book, log_probs: Any, slot: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+    def choose(self, book: Book, log_probs: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
         live, pool = book
         rows, beams, vocabulary = log_probs.shape
         total = ops.reshape(live.score[..., None] + log_probs, (rows, beams * vocabulary))
@@ -232,23 +239,24 @@ class Beam(Sampler):
         index = ops.cast(index, "int32")
         parent, token = index // vocabulary, index % vocabulary
         own = ops.take_along_axis(ops.reshape(log_probs, (rows, beams * vocabulary)), index, axis=1)
-        grown = extend(pick(live, parent), token, own, slot, end)
+        grown = extend(pick(live, parent), token, own, end)
         finished = grown._replace(
             score=ops.where(ops.logical_and(grown.ended, grown.score > LOST), self.normalised(grown.score, grown.length), 10 * IMPOSSIBLE)
         )
         merged = _best(_joined(pool, finished), beams)
         score, order = ops.top_k(ops.where(grown.ended, 2 * IMPOSSIBLE, grown.score), beams)
         order = ops.cast(order, "int32")
-        settled = self.settled(book, slot - 1, limit)
+        settled = self.settled(book, limit)
         book = Book(pick(grown, order)._replace(score=score), keep(settled, pool, merged))
         return book, ops.take_along_axis(parent, order, axis=1)
 
-    def settled(self, book: Book, slot: Any, limit: Any) -> Any:
-        best = book.live.score[:, 0]
+    def settled(self, book: Book, limit: Any) -> Any:
+        best, length = book.live.score[:, 0], book.live.length[:, 0]  # they are all of one length
         # A live score only falls; divided by a power of the length it may still rise, at most to one of these: as long as it may
         # become, or as it is (under a negative penalty, where it must not come back as unfinished and beat the pool).
-        bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(slot + 1, 1)))
-        return ops.logical_and(book.pool.score[:, self.n_best - 1] > LOST, book.pool.score[:, self.n_best - 1] >= bound)
+        bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(length, 1)))
+        beaten = ops.logical_and(book.pool.score[:, self.n_best - 1] > LOST, book.pool.score[:, self.n_best - 1] >= bound)
+        return ops.logical_or(beaten, length >= limit)
 
     def result(self, book: Book) -> Hypotheses:
         unfinished = book.live._replace(

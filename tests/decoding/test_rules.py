@@ -37,7 +37,7 @@ def test_rules_equal_those_in_plain_python(rules: dict[str, Any]) -> None:
     # Few different tokens, so that sequences do repeat; what stands behind the slot is no text.
     tokens = rng.choice([4, 5, 6], (4, 3, SLOTS)).astype("int32")
     for slot in range(SLOTS):
-        found = ops.convert_to_numpy(Rules(**rules)(ops.convert_to_tensor(log_probs), ops.convert_to_tensor(tokens), slot, END))
+        found = ops.convert_to_numpy(Rules(**rules)(*map(ops.convert_to_tensor, (log_probs, tokens, np.full((4, 3), slot, "int32"))), END))
         for place in np.ndindex(4, 3):
             after = reference.constrained(lambda _, values=log_probs[place]: values, END, **rules)
             expected = after(tuple(tokens[place][:slot].tolist()))
@@ -57,8 +57,9 @@ def test_what_is_allowed_comes_before_what_is_asked_for(rules: dict[str, Any]) -
     allowed[..., 4] |= ~allowed[..., [1, 2, 3, 4, 6]].any(-1)  # something that can come
     outcomes = set()
     for slot in range(SLOTS):
+        length = np.full((9, 5), slot, "int32")
         found = ops.convert_to_numpy(
-            Rules(**rules)(*map(ops.convert_to_tensor, (log_probs, tokens)), slot, END, ops.convert_to_tensor(allowed))
+            Rules(**rules)(*map(ops.convert_to_tensor, (log_probs, tokens, length)), END, ops.convert_to_tensor(allowed))
         )
         for place in np.ndindex(9, 5):
             hard = allowed[place] & ~np.isin(np.arange(VOCABULARY), rules.get("forbidden", ()))

@@ -37,8 +37,8 @@ def run(sampler: Any, languages: list[reference.Next], limit: int = LIMIT, settl
         written = ops.convert_to_numpy(book.live.tokens)[:, :, :slot]
         values = np.array([[after(tuple(one.tolist())) for one in row] for after, row in zip(languages, written, strict=True)], "float32")
         values = np.maximum(values, samplers.IMPOSSIBLE)
-        book, _ = sampler.choose(book, ops.convert_to_tensor(values), slot, END, limit, None)
-        if settle and bool(ops.all(sampler.settled(book, slot, limit))):
+        book, _ = sampler.choose(book, ops.convert_to_tensor(values), END, limit, None)
+        if settle and bool(ops.all(sampler.settled(book, limit))):
             break
     return samplers.Hypotheses(*(ops.convert_to_numpy(field) for field in sampler.result(book)))
 
