@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--beam", type=int, metavar="WIDTH", help="beam search of this width (without it or --sample: greedy)")
     how.add_argument("--sample", action="store_true", help="draw tokens at random")
     added.add_argument("--length-penalty", type=float, default=0.0, help="of the beam: scores are divided by length ** penalty")
+    added.add_argument(
+        "--groups", type=int, default=1, help="of the beam: so many groups that keep away from each other, for texts that differ"
+    )
     added.add_argument("--temperature", type=float, default=1.0, help="of sampling: below 1 is bolder")
     added.add_argument("--top-k", type=int, help="of sampling: draw from the k most probable tokens")
     added.add_argument("--top-p", type=float, help="of sampling: draw from the most probable tokens that reach this probability")
@@ -93,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--min-tokens", type=int, default=0, help="shortest text")
     added.add_argument("--no-repeat-ngram", type=int, default=0, help="no sequence of so many tokens comes twice; 0 is off")
     added.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1 makes tokens written before less likely")
+    added.add_argument(
+        "--cloze", action="store_true", help="the checkpoint tells a token by a [MASK] in its place (objective seq2seq_cloze)"
+    )
+    added.add_argument(
+        "--prompt-lookup", type=int, default=0, metavar="N", help="propose N tokens a step from the source: same texts, sooner"
+    )
     added.add_argument("--one-of", type=Path, metavar="FILE", help="write only texts of this file, one a line")
     added.add_argument("--copy-source", action="store_true", help="write only what stands in the source")
     added.add_argument("--without", type=Path, metavar="FILE", help="write none of the phrases of this file, one a line")
@@ -111,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command(score, "Log-probability of texts (pseudo-log-likelihood under the mask encoder).")
     model(added, "lm", "text, or source<TAB>target for the mask seq2seq")
+    added.add_argument("--order", help="of the mask permuted: left_to_right, right_to_left, random, or numbers of tokens such as 2,0,1")
 
     added = command(embed, "One vector a text.")
     model(added, "encoder", "text, or text<TAB>pair")
@@ -174,7 +184,8 @@ def generate(options: argparse.Namespace) -> None:
     """bert4k generate"""
     import_backend()
     sampler = _sampler(options)
-    how = {name: getattr(options, name) for name in ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty")}
+    settings = ("max_tokens", "min_tokens", "no_repeat_ngram", "repetition_penalty", "cloze", "prompt_lookup")
+    how = {name: getattr(options, name) for name in settings}
     how["constraints"] = _constraints(options)
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("mlm",))
@@ -208,7 +219,7 @@ def _sampler(options: argparse.Namespace) -> Sampler:
     if options.count > 1 and options.beam is None and not options.sample:
         raise ConfigError(f"--count {options.count}: greedy decoding knows one text. Add --sample, or --beam with at least that width.")
     if options.beam is not None:
-        return bert4k.beam(options.beam, options.length_penalty, n_best=options.count)
+        return bert4k.beam(options.beam, options.length_penalty, options.count, options.groups)
     if options.sample:
         return bert4k.sample(options.temperature, options.top_k, options.top_p, options.seed, options.count, options.min_p)
     return bert4k.greedy()
@@ -231,9 +242,7 @@ def fill(options: argparse.Namespace) -> None:
 def infill(options: argparse.Namespace) -> None:
     """bert4k infill"""
     import_backend()
-    numbers = options.order.replace(",", " ").split()
-    order = tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else options.order
-    how = {"order": order, "iterations": options.iterations, "length_penalty": options.length_penalty}
+    how = {"order": _order(options.order), "iterations": options.iterations, "length_penalty": options.length_penalty}
     texts = _texts(options.texts)
     model, tokenizer = _load(options, ("mlm",))
     for given, filled in zip(texts, bert4k.infill(model, tokenizer, _pairs(texts), **how), strict=True):
@@ -244,12 +253,19 @@ def infill(options: argparse.Namespace) -> None:
             print(filled)
 
 
+def _order(text: str) -> str | tuple[int, ...]:
+    """The name of an order, or its numbers."""
+    numbers = text.replace(",", " ").split()
+    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else text
+
+
 def score(options: argparse.Namespace) -> None:
     """bert4k score"""
     import_backend()
     texts = _texts(options.texts)
+    order = None if options.order is None else _order(options.order)
     model, tokenizer = _load(options, ("mlm",))
-    for text, value in zip(texts, bert4k.score(model, tokenizer, _pairs(texts)), strict=True):
+    for text, value in zip(texts, bert4k.score(model, tokenizer, _pairs(texts), order=order), strict=True):
         if options.json:
             _print_json({"text": text, "log_probability": float(value)})
         else:

@@ -18,6 +18,7 @@ from bert4k import masks
 from bert4k.backend import compiled
 from bert4k.decoding.batches import Layout, bucket, layouts, padded
 from bert4k.decoding.generation import check_generates
+from bert4k.decoding.orders import PERMUTED, Order, score_permuted
 from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.model import Transformer
 from bert4k.progress import track
@@ -57,15 +58,25 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, top_k: int = 5) ->
     ]
 
 
-def score(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32) -> np.ndarray:
+def score(
+    model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32, *, order: Order | None = None, seed: int = 0
+) -> np.ndarray:
     """The log-probability (natural) of each text under the model, float32 [N].
 
     Under a mask that does not look ahead, the sum over the text's tokens and its final [SEP], each given those before it; under one with
     a `source` part (seq2seq), texts are pairs (source, target), and the sum is over the target. Under "encoder", the
-    pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020, arXiv:1910.14659).
+    pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020, arXiv:1910.14659). Under
+    "permuted", the sum over the text's tokens as they are revealed in an `order`: see `orders.score_permuted`.
 
-    batch_size: the most rows that are computed together; a row holds one text, or several short ones.
+    batch_size: the most rows that are computed together; a row holds one text, or several short ones. order, seed: of the mask "permuted"
+    only; "left_to_right" (the default), "right_to_left", "random", or the numbers of the tokens.
     """
+    if model.mask in PERMUTED:
+        return score_permuted(model, tokenizer, texts, "left_to_right" if order is None else order, seed, batch_size)
+    if order is not None:
+        raise ConfigError(
+            f"order={order!r}: under the mask {masks.title(model.mask)} tokens have one order. Use model.with_mask('permuted')."
+        )
     given = _Texts(model, tokenizer, texts)
     in_turn = model.mask == masks.encoder
     if in_turn:

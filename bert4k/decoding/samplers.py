@@ -231,11 +231,16 @@ class Beam(Sampler):
         return score / ops.power(ops.cast(length, "float32"), self.length_penalty)
 
     def choose(self, book: Book, log_probs: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+        return self.followed(book, log_probs, log_probs, end, limit)
+
+    def followed(self, book: Book, log_probs: Any, rank: Any, end: Any, limit: Any) -> tuple[Book, Any]:
+        """The book with the tokens of the best hypotheses, and their parents [B, W]. `rank` [B, W, V] stands for the log-probabilities
+        where hypotheses are compared as they are followed."""
         live, pool = book
         rows, beams, vocabulary = log_probs.shape
-        total = ops.reshape(live.score[..., None] + log_probs, (rows, beams * vocabulary))
+        total = ops.reshape(live.score[..., None] + rank, (rows, beams * vocabulary))
         # Twice the width: at most `beams` of them end, so `beams` go on.
-        _, index = ops.top_k(total, min(2 * beams, beams * vocabulary))
+        total, index = ops.top_k(total, min(2 * beams, beams * vocabulary))
         index = ops.cast(index, "int32")
         parent, token = index // vocabulary, index % vocabulary
         own = ops.take_along_axis(ops.reshape(log_probs, (rows, beams * vocabulary)), index, axis=1)
@@ -244,14 +249,15 @@ class Beam(Sampler):
             score=ops.where(ops.logical_and(grown.ended, grown.score > LOST), self.normalised(grown.score, grown.length), 10 * IMPOSSIBLE)
         )
         merged = _best(_joined(pool, finished), beams)
-        score, order = ops.top_k(ops.where(grown.ended, 2 * IMPOSSIBLE, grown.score), beams)
+        _, order = ops.top_k(ops.where(grown.ended, 2 * IMPOSSIBLE, total), beams)
         order = ops.cast(order, "int32")
         settled = self.settled(book, limit)
-        book = Book(pick(grown, order)._replace(score=score), keep(settled, pool, merged))
+        going = grown._replace(score=ops.where(grown.ended, 2 * IMPOSSIBLE, grown.score))
+        book = Book(pick(going, order), keep(settled, pool, merged))
         return book, ops.take_along_axis(parent, order, axis=1)
 
     def settled(self, book: Book, limit: Any) -> Any:
-        best, length = book.live.score[:, 0], book.live.length[:, 0]  # they are all of one length
+        best, length = ops.max(book.live.score, axis=1), book.live.length[:, 0]  # they are all of one length
         # A live score only falls; divided by a power of the length it may still rise, at most to one of these: as long as it may
         # become, or as it is (under a negative penalty, where it must not come back as unfinished and beat the pool).
         bound = ops.maximum(self.normalised(best, limit), self.normalised(best, ops.maximum(length, 1)))
@@ -263,6 +269,55 @@ class Beam(Sampler):
             score=ops.where(book.live.score > LOST, self.normalised(book.live.score, ops.maximum(book.live.length, 1)), 10 * IMPOSSIBLE)
         )
         return _best(_joined(book.pool, unfinished), self.n_best)
+
+
+@dataclass(frozen=True)
+class DiverseBeam(Beam):
+    """Groups of beams that keep away from each other (Vijayakumar et al. 2016, arXiv:1610.02424, with Hamming diversity).
+
+    A step goes from group to group. Where hypotheses are compared, the log-probability of a token is lowered by `diversity` for every beam
+    of an earlier group that has just taken it; the scores themselves stay the model's. The first group is a beam search of its own.
+    """
+
+    groups: int = 2
+    diversity: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _counts(self.groups, least=2) or self.beams % self.groups:
+            raise ConfigError(
+                f"beam({self.beams}, groups={self.groups!r}): expected a divisor of the width, so that all groups are of one size."
+            )
+        if not 0 <= self.diversity < inf:
+            raise ConfigError(f"beam(diversity={self.diversity}): expected what a token costs that another group has taken, 0 or more.")
+
+    @property
+    def group(self) -> Beam:
+        """The search of one group."""
+        width = self.beams // self.groups
+        return Beam(width, self.length_penalty, min(self.n_best, width))
+
+    def start(self, rows: int, slots: int) -> Book:
+        one = self.group.start(rows, slots)
+        return tree.map_structure(lambda x: ops.concatenate([x] * self.groups, axis=1), one)
+
+    def _groups(self, book: Any) -> list[Any]:
+        """Every array [B, W, ...] of a structure cut into the groups'."""
+        width = self.group.width
+        return [tree.map_structure(lambda x, at=at: x[:, at : at + width], book) for at in range(0, self.beams, width)]
+
+    def choose(self, book: Book, log_probs: Any, end: Any, limit: Any, uniform: Any) -> tuple[Book, Any]:
+        taken = ops.zeros_like(log_probs[:, :1])  # how often by the groups before, [B, 1, V]
+        books, parents = [], []
+        for place, (own, values) in enumerate(zip(self._groups(book), self._groups(log_probs), strict=True)):
+            own, parent = self.group.followed(own, values, values - self.diversity * taken, end, limit)
+            taken = taken + ops.sum(ops.one_hot(last_tokens(own.live), taken.shape[-1], dtype=taken.dtype), axis=1, keepdims=True)
+            books.append(own)
+            parents.append(parent + place * self.group.width)
+        return tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *books), ops.concatenate(parents, axis=1)
+
+    def settled(self, book: Book, limit: Any) -> Any:
+        return ops.all(ops.stack([self.group.settled(own, limit) for own in self._groups(book)]), axis=0)
 
 
 def _joined(first: Hypotheses, second: Hypotheses) -> Hypotheses:
@@ -298,10 +353,12 @@ def sample(
     return Sample(temperature, top_k, top_p, seed, count, min_p)
 
 
-def beam(width: int = 4, length_penalty: float = 0.0, n_best: int = 1) -> Sampler:
+def beam(width: int = 4, length_penalty: float = 0.0, n_best: int = 1, groups: int = 1, diversity: float = 0.5) -> Sampler:
     """Beam search: the `width` best partial texts are followed together.
 
     Finished texts are compared by the sum of their log-probabilities divided by length ** length_penalty, the end token
-    counted (0: the plain sum, which favours short texts; 1: the mean). n_best: how many texts to return for a source.
+    counted (0: the plain sum, which favours short texts; 1: the mean). n_best: how many texts to return for a source. groups: cut the
+    beams into so many groups that keep away from each other's tokens, for texts that differ; `diversity` is what a token costs, as a
+    log-probability, for each beam of an earlier group that has taken it at the same step (Vijayakumar et al. 2016, arXiv:1610.02424).
     """
-    return Beam(width, length_penalty, n_best)
+    return Beam(width, length_penalty, n_best) if groups == 1 else DiverseBeam(width, length_penalty, n_best, groups, diversity)

@@ -183,6 +183,34 @@ def beam(next_token: Next, end: int, limit: int, width: int, penalty: float, n_b
     return sorted(pool + unfinished, key=lambda one: -one.score)[:n_best]
 
 
+def diverse_beam(
+    next_token: Next, end: int, limit: int, width: int, penalty: float, groups: int, diversity: float, n_best: int = 1
+) -> list[Found]:
+    """Beam searches that go step by step in turn: what a group compares is lowered by what the groups before it have just taken."""
+
+    def normalised(one: tuple[tuple[int, ...], tuple[float, ...]]) -> Found:
+        return Found(*one, sum(one[1]) / len(one[0]) ** penalty)
+
+    size = width // groups
+    live: list[list[tuple[tuple[int, ...], tuple[float, ...]]]] = [[((), ())] for _ in range(groups)]
+    pools: list[list[Found]] = [[] for _ in range(groups)]
+    for _ in range(limit):
+        taken: list[int] = []
+        for group in range(groups):
+            grown = []
+            for tokens, log_probs in live[group]:
+                values = next_token(tokens)
+                for token in np.flatnonzero(np.isfinite(values)).tolist():
+                    rank = sum(log_probs) + float(values[token]) - diversity * taken.count(token)
+                    grown.append((rank, ((*tokens, token), (*log_probs, float(values[token])))))
+            best = [one for _, one in sorted(grown, key=lambda pair: -pair[0])[: 2 * size]]
+            pools[group] = sorted(pools[group] + [normalised(one) for one in best if one[0][-1] == end], key=lambda one: -one.score)[:size]
+            live[group] = [one for one in best if one[0][-1] != end][:size]
+            taken += [tokens[-1] for tokens, _ in live[group]]
+    found = [one for pool in pools for one in pool] + [normalised(one) for group in live for one in group]
+    return sorted(found, key=lambda one: -one.score)[:n_best]
+
+
 def exhaustive(next_token: Next, end: int, limit: int, penalty: float) -> list[Found]:
     """Every text there is, ended or as long as the limit, best first."""
     found, live = [], [Found((), (), 0.0)]

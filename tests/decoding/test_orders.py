@@ -11,8 +11,8 @@ import pytest
 from decoding import reference
 from decoding.conftest import SPECIAL
 
+import bert4k
 from bert4k import ConfigError, DataError
-from bert4k.decoding.orders import score_permuted
 from bert4k.model import Transformer
 
 # PyTorch's compiler, once it is imported.
@@ -58,19 +58,19 @@ def test_scores_by_the_chain_rule(permuted: Any, tokenizer: Any, order: str) -> 
     for text in TEXTS:
         numbers = list(range(len(row_of(tokenizer, text)[2])))
         expected.append(one_by_one(permuted, tokenizer, text, numbers if order == "left_to_right" else numbers[::-1]))
-    found = score_permuted(permuted, tokenizer, TEXTS, order)
+    found = bert4k.score(permuted, tokenizer, TEXTS, order=order)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=3e-4)
-    np.testing.assert_allclose(score_permuted(permuted, tokenizer, TEXTS, order, batch_size=2), found, atol=1e-4)
+    np.testing.assert_allclose(bert4k.score(permuted, tokenizer, TEXTS, 2, order=order), found, atol=1e-4)
 
 
 def test_any_permutation(permuted: Any, tokenizer: Any) -> None:
     text = "东西南北"
     orders = [list(order) for order in permutations(range(4))]
-    found = score_permuted(permuted, tokenizer, [text] * len(orders), orders)
+    found = bert4k.score(permuted, tokenizer, [text] * len(orders), order=orders)
     np.testing.assert_allclose(found, [one_by_one(permuted, tokenizer, text, order) for order in orders], atol=3e-4)
     assert len(set(found.round(3).tolist())) == len(orders), "with random weights, every order has a probability of its own"
-    assert score_permuted(permuted, tokenizer, [text], (2, 0, 3, 1))[0] == pytest.approx(found[orders.index([2, 0, 3, 1])], abs=1e-4)
+    assert bert4k.score(permuted, tokenizer, [text], order=(2, 0, 3, 1))[0] == pytest.approx(found[orders.index([2, 0, 3, 1])], abs=1e-4)
 
 
 @pytest.mark.backends
@@ -90,7 +90,7 @@ def test_as_the_model_is_trained(permuted: Any, tokenizer: Any) -> None:
     logits = permuted.predict({name: np.array([values]) for name, values in row.items()}, verbose=0)["mlm"][0, len(ids) :].astype("float64")
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = sum(log_probs[query, ids[place]] for query, place in enumerate(at))
-    found = score_permuted(permuted, tokenizer, ["十九八七六五"], np.argsort(time))
+    found = bert4k.score(permuted, tokenizer, ["十九八七六五"], order=np.argsort(time))
     assert found[0] == pytest.approx(expected, abs=3e-4)
 
 
@@ -99,29 +99,29 @@ def test_as_the_model_is_trained(permuted: Any, tokenizer: Any) -> None:
 def test_all_texts_of_a_length_sum_to_one(permuted: Any, tokenizer: Any, order: Any) -> None:
     texts = ["".join(tokens) for tokens in product(tokenizer.vocabulary, repeat=2)]
     assert len(texts) == 576
-    scores = score_permuted(permuted, tokenizer, texts, order, batch_size=1024)
+    scores = bert4k.score(permuted, tokenizer, texts, 1024, order=order)
     assert np.exp(scores.astype("float64")).sum() == pytest.approx(1.0, abs=1e-4)
 
 
 def test_random_orders_follow_from_seed_and_text(permuted: Any, tokenizer: Any) -> None:
     texts = ["东西南北", "上下左右中", "十九八七六五"]
-    found = score_permuted(permuted, tokenizer, texts, "random", seed=1)
-    np.testing.assert_allclose(score_permuted(permuted, tokenizer, texts[::-1], "random", seed=1)[::-1], found, atol=1e-4)
-    assert score_permuted(permuted, tokenizer, texts[1:2], "random", seed=1)[0] == pytest.approx(found[1], abs=1e-4)
-    several = [score_permuted(permuted, tokenizer, texts[:1], "random", seed=seed)[0] for seed in range(12)]
-    every = score_permuted(permuted, tokenizer, texts[:1] * 24, [list(order) for order in permutations(range(4))])
+    found = bert4k.score(permuted, tokenizer, texts, order="random", seed=1)
+    np.testing.assert_allclose(bert4k.score(permuted, tokenizer, texts[::-1], order="random", seed=1)[::-1], found, atol=1e-4)
+    assert bert4k.score(permuted, tokenizer, texts[1:2], order="random", seed=1)[0] == pytest.approx(found[1], abs=1e-4)
+    several = [bert4k.score(permuted, tokenizer, texts[:1], order="random", seed=seed)[0] for seed in range(12)]
+    every = bert4k.score(permuted, tokenizer, texts[:1] * 24, order=[list(order) for order in permutations(range(4))])
     assert len({round(float(value), 3) for value in several}) > 4
     assert np.abs(np.array(several)[:, None] - every[None]).min(axis=1).max() < 1e-3
 
 
 def test_a_text_without_tokens_is_certain(permuted: Any, tokenizer: Any) -> None:
-    assert score_permuted(permuted, tokenizer, [""]).tolist() == [0.0]
+    assert bert4k.score(permuted, tokenizer, [""]).tolist() == [0.0]
 
 
 def test_what_cannot_be_scored(model: Any, permuted: Any, tokenizer: Any) -> None:
     for texts, words in (("一二", "list"), ([], "list"), (["一", "二" * 60], "Text 1 has 62 tokens")):
         with pytest.raises(DataError, match=words):
-            score_permuted(permuted, tokenizer, texts)
+            bert4k.score(permuted, tokenizer, texts)
     for order, words in (
         ("left_to_rigth", "Did you mean 'left_to_right'"),
         ("confidence", "There is no order 'confidence'"),
@@ -131,9 +131,9 @@ def test_what_cannot_be_scored(model: Any, permuted: Any, tokenizer: Any) -> Non
         (7, "expected one of left_to_right"),
     ):
         with pytest.raises(ConfigError, match=words):
-            score_permuted(permuted, tokenizer, ["一", "二三"], order)
+            bert4k.score(permuted, tokenizer, ["一", "二三"], order=order)
     for mask in ("encoder", "lm", "permuted(seed=1)", "permuted(strict=True)"):
         with pytest.raises(ConfigError, match="with_mask\\('permuted'\\)"):
-            score_permuted(model.with_mask(mask), tokenizer, ["一"])
+            bert4k.score(model.with_mask(mask), tokenizer, ["一"], order="random")
     with pytest.raises(ConfigError, match="mlm"):
-        score_permuted(Transformer(model.config, "permuted", ("sequence",)), tokenizer, ["一"])
+        bert4k.score(Transformer(model.config, "permuted", ("sequence",)), tokenizer, ["一"])

@@ -64,6 +64,28 @@ def test_a_beam_is_the_documented_search(width: int, n_best: int, penalty: float
         assert expected == reference.beam(after, END, LIMIT, width, penalty, n_best, settles=False)
 
 
+@pytest.mark.backends
+@pytest.mark.parametrize(("width", "groups", "diversity", "n_best"), ((4, 2, 0.7, 4), (6, 3, 5.0, 3), (2, 2, 0.0, 1)))
+def test_groups_of_beams_are_the_documented_search(width: int, groups: int, diversity: float, n_best: int) -> None:
+    languages = [language(seed, end=seed % 3 - 1) for seed in range(300, 312)]
+    sampler = bert4k.beam(width, 0.6, n_best, groups=groups, diversity=diversity)
+    for settle in (False, True):
+        found = run(sampler, languages, settle=settle)
+        for row, after in enumerate(languages):
+            expected = reference.diverse_beam(after, END, LIMIT, width, 0.6, groups, diversity, n_best)
+            np.testing.assert_allclose(found.score[row], [one.score for one in expected], atol=1e-4)
+            if diversity:  # else the groups find the same texts
+                assert sorted(texts(found, row)) == sorted(one.tokens for one in expected)
+
+
+def test_diversity_separates_the_groups() -> None:
+    languages = [language(seed, end=-9.0) for seed in range(400, 408)]
+    alike, apart = (run(bert4k.beam(2, n_best=2, groups=2, diversity=diversity), languages) for diversity in (0.0, 9.0))
+    for row in range(len(languages)):
+        assert len(set(texts(alike, row))) == 1
+        assert all(one != other for one, other in zip(*texts(apart, row), strict=True)), "no slot holds the same token"
+
+
 @pytest.mark.parametrize("penalty", (0.0, 0.6, 1.0, -0.5, -2.0))
 @pytest.mark.parametrize(("width", "n_best"), ((2, 1), (3, 2)))
 def test_settling_changes_nothing(width: int, n_best: int, penalty: float) -> None:
@@ -165,6 +187,9 @@ def test_the_seed_is_no_part_of_the_program() -> None:
         (lambda: bert4k.beam(2, n_best=3), "n_best=3"),
         (lambda: bert4k.beam(2, n_best=0), "n_best=0"),
         (lambda: bert4k.beam(2, length_penalty=float("nan")), "length_penalty=nan"),
+        (lambda: bert4k.beam(4, groups=3), "groups=3"),
+        (lambda: bert4k.beam(4, groups=0), "groups=0"),
+        (lambda: bert4k.beam(4, groups=2, diversity=-1.0), "diversity=-1"),
     ),
 )
 def test_settings_out_of_range_are_named(make: Any, words: str) -> None:
