@@ -54,9 +54,9 @@ def download(name: str, folder: str | Path | None = None) -> Path:
     rows = catalogue()
     if name not in rows:
         raise ConfigError(f"There is no checkpoint {name!r} in the catalogue.{did_you_mean(name, rows)} `bert4k list` shows them.")
-    if folder is None and (found := local_copy(name)):
-        return found
     row, target = rows[name], Path(folder) if folder is not None else home() / name
+    if (folder is None or not _is_direct(row)) and (found := local_copy(name)):
+        return found
     if not _is_direct(row):
         raise CheckpointError(
             f"{name} cannot be fetched by a program: its publisher gives it away through a page. Fetch {_wanted(row)}"
@@ -112,7 +112,7 @@ def _from_hub(row: dict[str, Any], partial: Path) -> Path:
         except Exception as error:  # of several libraries, with no common root
             raise CheckpointError(
                 f"{file['name']} of {row['huggingface']} cannot be fetched from {endpoint or 'https://huggingface.co'}:"
-                f" {' '.join(str(error).split())[:300]} Set HF_ENDPOINT to a mirror if that address cannot be reached from here;"
+                f" {' '.join(str(error.__cause__ or error).split())[:300]} Set HF_ENDPOINT to a mirror if that address cannot be reached;"
                 " the same command goes on where this one stopped."
             ) from error
         if file["sha256"]:
@@ -156,10 +156,10 @@ def _is_direct(row: dict[str, Any]) -> bool:
 
 def _wanted(row: dict[str, Any]) -> str:
     """What to fetch by hand, and from where."""
+    mirror = f" (or {row['mirror']})" if row["mirror"] else ""
     if row["huggingface"]:
         names = ", ".join(file["name"] for file in row["files"])
-        return f"{names} from https://huggingface.co/{row['huggingface']}"
-    mirror = f" (or {row['mirror']})" if row["mirror"] else ""
+        return f"{names} from https://huggingface.co/{row['huggingface']}{mirror}"
     return f"the archive {row['archive'] or 'that is linked from ' + row['source']}{mirror}, unpack it,"
 
 

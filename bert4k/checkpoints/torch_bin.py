@@ -142,8 +142,8 @@ def _read_legacy(file: Path, handle: BinaryIO) -> tuple[Any, dict[str, _Region]]
     size = file.stat().st_size
     for key in keys:
         count = int.from_bytes(handle.read(8), "little")
-        if key not in itemsizes:
-            raise ValueError(f"the storage {str(key)[:40]!r} belongs to no tensor, so that its size is unknown")
+        if not isinstance(key, str) or key not in itemsizes:
+            raise ValueError("one of its storages belongs to no tensor, so that its size is unknown")
         regions[key] = _Region(handle.tell(), count * itemsizes[key])
         if sum(regions[key]) > size:
             raise ValueError(f"the storage {key} ends behind the end of the file")
@@ -168,17 +168,18 @@ def _tensors_of(described: Any, file: Path) -> Mapping[str, Tensor]:
         raise CheckpointError(
             f"{file} holds a {type(described).__name__}; expected a dictionary of tensors, as torch.save(model.state_dict()) writes it."
         )
-    nested = [key for key, value in described.items() if isinstance(value, dict) and any(isinstance(one, Tensor) for one in value.values())]
+    named = {name: value for name, value in described.items() if isinstance(name, str)}
+    nested = [name for name, value in named.items() if isinstance(value, dict) and any(isinstance(one, Tensor) for one in value.values())]
     if nested:
         raise CheckpointError(
             f"{file} is the snapshot of a training run: its weights are one level down, under {_shown(nested)}. Save them alone, with"
             f" torch.save(torch.load(file, weights_only=True)[{_shown(nested[:1])}], {TORCH_WEIGHTS!r})."
         )
-    tensors = {str(name): value for name, value in described.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{file} holds a dictionary without a tensor; expected the weights of a model. Fetch it again.")
     return tensors
 
 
-def _shown(names: list[Any]) -> str:
-    return ", ".join(repr(str(name)[:40]) for name in names)
+def _shown(names: list[str]) -> str:
+    return ", ".join(repr(name[:40]) for name in names)

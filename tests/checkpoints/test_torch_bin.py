@@ -377,6 +377,22 @@ def test_a_value_of_astronomical_size_is_never_walked(tmp_path: Path) -> None:
             TorchFolder(archive(tmp_path, program))
 
 
+def test_a_legacy_file_whose_keys_are_of_astronomical_size(tmp_path: Path) -> None:
+    towering = b"K\x01q\x00" + b"h\x00\x86q\x00" * 200
+    parts = [pickle.dumps(one, 2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    (tmp_path / TORCH_WEIGHTS).write_bytes(b"".join(parts) + state(tensor(storage())) + b"\x80\x02(" + towering + b"l." + bytes(100))
+    with pytest.raises(CheckpointError, match="belongs to no tensor"):
+        TorchFolder(tmp_path / TORCH_WEIGHTS)
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    """One of them is a number with more digits than Python writes out."""
+    number = b"\x8b" + struct.pack("<I", 4000) + b"\x7f" * 4000
+    nested = b"}K\x01" + tensor(storage()) + b"s"
+    program = b"\x80\x02}" + text("w") + tensor(storage()) + b"s" + number + tensor(storage()) + b"s" + number + nested + b"s."
+    assert list(TorchFolder(archive(tmp_path, program))) == ["w"]
+
+
 def test_deep_nesting(tmp_path: Path) -> None:
     program = b"\x80\x02}" + text("w") + tensor(storage()) + b"s" + text("x") + b"]" * 100_000 + b"a" * 99_999 + b"s."
     assert list(TorchFolder(archive(tmp_path, program))) == ["w"]
