@@ -82,8 +82,8 @@ def _entries(archive: Path, limit: int) -> Iterator[_Entry]:
                     yield _Entry(info.filename, info.file_size, partial(opened.open, info))
         return
     if not tarfile.is_tarfile(archive):
-        with archive.open("rb") as file:
-            start = file.read(40)
+        with archive.open("rb") as page:
+            start = page.read(40)
         raise CheckpointError(
             f"{archive} is neither a zip nor a tar archive; it begins with {start!r}. A page to click through, perhaps:"
             " fetch the archive with a browser, and unpack it yourself."

@@ -56,7 +56,7 @@ def load(
 
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
     written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
-    it is fetched first when there is none (see `bert4k.download`). mask, outputs: see `Transformer`; a `.keras` file
+    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
     loads with the mask and outputs given here, too.
 
     model: a subclass of Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad

@@ -88,13 +88,15 @@ def _receive(url: str, part: Path, version: Path) -> None:
         range_, told = response.headers.get("Content-Range", ""), _version(response.headers)
         resumed = response.status == 206
         if resumed and (told != known or not range_.startswith(f"bytes {come}-")):
-            part.unlink()  # the rest of another file, or another part of it
+            part.unlink(missing_ok=True)  # what is offered is the rest of another file, or another part of it
             raise ConnectionError("the file has changed at its source")
         length = range_.rpartition("/")[2] if resumed else response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
-        come = come if resumed else 0
+        if not resumed:
+            come = 0
+            part.unlink(missing_ok=True)  # before its new version is noted: a stop in between must not join two files
         version.write_text(told, encoding="utf-8")
-        with part.open("ab" if resumed else "wb") as out, measured(total, f"fetching {part.stem}", in_bytes=True) as advance:
+        with part.open("ab") as out, measured(total, f"fetching {part.stem}", in_bytes=True) as advance:
             advance(come)
             while block := response.read(_BLOCK):
                 out.write(block)

@@ -101,6 +101,23 @@ def test_an_interrupted_process_is_taken_up_by_the_next(server: Server, file: Pa
     assert only(file)
 
 
+def test_a_stop_just_when_another_version_is_noted(server: Server, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.with_name("model.bin.part").write_bytes(CONTENT[:1000])
+    file.with_name("model.bin.version").write_text('"one"')
+    url = server.put("/a", OTHER, etag='"two"')
+    write = Path.write_text
+
+    def stopping(path: Path, *arguments: object, **options: object) -> None:
+        write(path, *arguments, **options)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_text", stopping)
+        fetch(url, file)
+    fetch(url, file)
+    assert file.read_bytes() == OTHER
+
+
 def test_what_is_left_of_nobody_knows_what_is_not_used(server: Server, file: Path) -> None:
     file.with_name("model.bin.part").write_bytes(b"x" * 5000)
     fetch(server.put("/a", CONTENT), file)

@@ -56,7 +56,7 @@ def read_pickle(file: BinaryIO, storages: list[Storage] | None = None) -> Any:
     """
     stack: list[Any] = []
     outer: list[list[Any]] = []  # the stacks below each mark
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def above_mark() -> list[Any]:
         nonlocal stack
@@ -119,7 +119,7 @@ def read_pickle(file: BinaryIO, storages: list[Storage] | None = None) -> Any:
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "GLOBAL":
-                stack.append(_named(*argument.split(" ", 1)))
+                stack.append(_named(*_a(str, argument).split(" ", 1)))
             case "STACK_GLOBAL":
                 names = [_a(str, value) for value in _last(stack, 2)]
                 stack[-2:] = [_named(*names)]
@@ -217,7 +217,8 @@ def _storage(*fields: Any) -> Storage:
     """What `torch.save` writes instead of numbers: ("storage", type, key, device, size), and a view in older files."""
     if len(fields) not in (5, 6) or fields[0] != "storage" or not isinstance(fields[1], np.dtype):
         raise ForbiddenPickle("It refers to something outside of itself that is no storage of numbers.")
-    _, dtype, key, _, size, view = *fields, *[None] * (6 - len(fields))
+    _, dtype, key, _, size = fields[:5]
+    view = fields[5] if len(fields) == 6 else None
     whole = Storage(_a(str, key), dtype, _count(size))
     if view is None:
         return whole
