@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bert4k
-from bert4k.errors import ConfigError, DataError, Error
+from bert4k.errors import ConfigError, DataError, Error, did_you_mean
 from bert4k.quiet import import_backend
 
 if TYPE_CHECKING:
@@ -175,8 +175,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, help in RECIPES.items():
         commands.add_parser(name, help=help, add_help=False)
 
-    added = command(_list, "Checkpoints that can be loaded by name.")
-    added.add_argument("--json", action="store_true", help="one JSON object a line")
+    added = command(_list, "Checkpoints that can be loaded by name, and whether they are on this machine.")
+    added.add_argument("--family", metavar="NAME", help="only those of a family: bert, albert, electra ...")
+    added.add_argument("--json", action="store_true", help="one JSON object a line, with all that is known of a checkpoint")
+
+    added = command(download, "Fetch checkpoints by name; what was interrupted goes on. Hugging Face's come from $HF_ENDPOINT.")
+    added.add_argument("names", nargs="+", metavar="NAME", help="a name that `bert4k list` shows")
+    added.add_argument("--folder", type=Path, help="put it into this new folder (without it: into $BERT4K_HOME, ~/.cache/bert4k)")
     return parser
 
 
@@ -411,13 +416,44 @@ def _recipe(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     """bert4k list"""
+    from bert4k.download import local_copy
     from bert4k.pretrained import catalogue
 
-    for name, row in catalogue().items():
-        if options.json:
-            _print_json(row)
-        else:
-            print(f"{name:12} {row['family']}, {row['layers']} layers of {row['hidden_size']}, {row['licence']}\n{'':12} {row['title']}")
+    rows = list(catalogue().values())
+    families = {row["family"] for row in rows}
+    if options.family is not None:
+        if options.family not in families:
+            raise ConfigError(f"There is no family {options.family!r} in the catalogue.{did_you_mean(options.family, families)}")
+        rows = [row for row in rows if row["family"] == options.family]
+    if options.json:
+        for row in rows:
+            folder = local_copy(row["name"])
+            _print_json(row | {"folder": str(folder) if folder else None})
+        return
+    table = [("name", "family", "layers", "parameters", "megabytes", "licence", "here", "")]
+    for row in rows:
+        megabytes = sum(file["megabytes"] or 0 for file in row["files"])
+        layers = f"{row['layers']} x {row['hidden_size'] or '?'}" if row["layers"] else "?"
+        parameters = f"{row['parameters']:,}" if row["parameters"] else "?"
+        size, here = f"{megabytes:,.0f}" if megabytes else "?", "yes" if local_copy(row["name"]) else "no"
+        table.append((row["name"], row["family"], layers, parameters, size, row["licence"] or "not stated", here, row["title"]))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        print(
+            "  ".join(
+                cell.rjust(width) if 1 < at < 5 else cell.ljust(width) for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ).rstrip()
+        )
+
+
+def download(options: argparse.Namespace) -> None:
+    """bert4k download"""
+    from bert4k import download as downloads
+
+    if options.folder is not None and len(options.names) > 1:
+        raise ConfigError(f"--folder takes one checkpoint, and {len(options.names)} were named. Fetch them one after another.")
+    for name in options.names:
+        print(downloads.download(name, options.folder))
 
 
 def _load(options: argparse.Namespace, outputs: tuple[str, ...]) -> tuple[Any, Any]:

@@ -25,9 +25,11 @@ from bert4k.checkpoints.describe import Summary, describe
 from bert4k.checkpoints.stored import Stored
 from bert4k.checkpoints.tables import Binding, Report
 from bert4k.config import Config
+from bert4k.download import local_copy
+from bert4k.download import locate as locate_named
 from bert4k.errors import CheckpointError, ConfigError, DataError, Error, VocabularyError, did_you_mean
 from bert4k.model import OUTPUTS, Transformer
-from bert4k.pretrained import BERT, catalogue, folder_of
+from bert4k.pretrained import BERT, catalogue
 from bert4k.tokenizers import Tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
@@ -47,12 +49,14 @@ def load(
     keep_tokens: Sequence[int] | None = None,
     dtype: Any = None,
     allow_missing: Sequence[str] = (),
+    download: bool = False,
     **overrides: Any,
 ) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer of a checkpoint as it was released.
 
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
-    written by `save`, or the name of a checkpoint of `bert4k list`. mask, outputs: see `Transformer`; a `.keras` file
+    written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
+    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
     loads with the mask and outputs given here, too.
 
     model: a subclass of Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
@@ -62,7 +66,7 @@ def load(
 
     Raises `CheckpointError`, `ConfigError` or `VocabularyError`, with all that is wrong at once.
     """
-    path = locate(source)
+    path = locate(source, download)
     if path.suffix == ".keras":
         if layers is not None or keep_tokens is not None or dtype is not None or overrides or allow_missing:
             raise ConfigError(
@@ -180,19 +184,21 @@ def inspect(source: str | Path) -> Inspection:
     return Inspection(describe(stored, table if report is not None else None), config, report, vocabulary, problem)
 
 
-def locate(source: str | Path) -> Path:
-    """The path of a source: a file or folder, the prefix of a checkpoint, or a name of the catalogue."""
+def locate(source: str | Path, download: bool = False) -> Path:
+    """The path of a source: a file or folder, the prefix of a checkpoint, or a name of the catalogue, fetched if it is not here and
+    `download` says so."""
     path = Path(source)  # asked of os.path, which knows no file of an impossible name and does not raise
     if os.path.isdir(path) and not any(path.glob("*.index")) and (path / _KERAS_FILE).exists():
         return path / _KERAS_FILE
     if os.path.exists(path) or os.path.exists(f"{path}.index"):
         return path
-    shipped = catalogue()
-    if str(source) in shipped:
-        return folder_of(str(source))
+    known = catalogue()
+    if str(source) in known:
+        return locate_named(str(source), download)
+    here = [name for name in known if local_copy(name)]
     raise CheckpointError(
-        f"There is no file or folder {source}, and no checkpoint of that name comes with bert4k.{did_you_mean(str(source), shipped)}"
-        f" Give the folder of a release, or one of: {', '.join(shipped)}."
+        f"There is no file or folder {source}, and no checkpoint of that name in the catalogue.{did_you_mean(str(source), known)}"
+        f" Give the folder of a release, or one of: {', '.join(here)}. `bert4k list` shows {len(known) - len(here)} more, to be fetched."
     )
 
 

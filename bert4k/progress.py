@@ -18,10 +18,10 @@ def track(items: Iterable[Item], total: int, description: str, patience: float =
 
 
 @contextmanager
-def measured(total: int, description: str, patience: float = 1.0, *, in_bytes: bool = False) -> Iterator[Callable[[int], object]]:
+def measured(total: int | None, description: str, patience: float = 1.0, *, in_bytes: bool = False) -> Iterator[Callable[[int], object]]:
     """A function to tell how much more of `total` is done, which moves the bar of `track`.
 
-    `in_bytes` shows amounts as bytes, with the bytes of a second.
+    `in_bytes` shows amounts as bytes, with the bytes of a second; a total of None is not known.
     """
     if not sys.stderr.isatty():
         yield lambda amount: None

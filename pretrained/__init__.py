@@ -1,4 +1,4 @@
-"""Name tables of the checkpoint layouts in use, one file each, and the checkpoints that come with bert4k."""
+"""Name tables of the checkpoint layouts in use, one file each, the catalogue of public checkpoints, and those that come with bert4k."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,17 @@ _HERE = Path(__file__).parent
 
 
 def catalogue() -> dict[str, dict[str, Any]]:
-    """The checkpoints that `bert4k.load` knows by name, as `catalogue.json` lists them."""
+    """The public checkpoints by name, as `catalogue.json` lists them.
+
+    Of each: name, family, title, layers, hidden_size and vocabulary (tokens); tensors and parameters (different weights with all
+    heads that were released; tied copies and what an optimizer stored do not count); licence and paper; source, the publisher's page, and
+    mirror, another address for people; huggingface, a repository of the hub, or archive, the address of a zip or tar archive with its
+    sha256: what `bert4k download` fetches; files, each with name, megabytes (10**6 bytes, as published, rounded) and sha256; facts, where
+    all of this is from. What the sources do not tell is None.
+    """
     return {row["name"]: row for row in json.loads((_HERE / "catalogue.json").read_text(encoding="utf-8"))}
 
 
 def folder_of(name: str) -> Path:
-    """Where a checkpoint of the catalogue stands."""
+    """Where a checkpoint of the catalogue stands, if it comes with bert4k."""
     return _HERE / name

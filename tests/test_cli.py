@@ -24,7 +24,21 @@ from bert4k.tokenizers import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
-COMMANDS = ["generate", "fill", "infill", "score", "embed", "inspect", "mask", "attention", "convert", "vocabulary", "pretrain", "list"]
+COMMANDS = [
+    "generate",
+    "fill",
+    "infill",
+    "score",
+    "embed",
+    "inspect",
+    "mask",
+    "attention",
+    "convert",
+    "vocabulary",
+    "pretrain",
+    "list",
+    "download",
+]
 
 
 class Run(NamedTuple):
@@ -298,13 +312,44 @@ def test_vocabulary(run: Cli, tmp_path: Path) -> None:
     assert run("vocabulary", "--pairs", pairs, "--out", tmp_path / "other.txt", "--latin", 0).code == 0
 
 
-def test_list(run: Cli) -> None:
+def test_list(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERT4K_HOME", str(tmp_path))
+    (tmp_path / "chinese-macbert-base").mkdir()
+    (tmp_path / "chinese-macbert-base" / "vocab.txt").touch()
     found = run("list")
     assert (found.code, found.err) == (0, "")
-    assert [json.loads(line)["name"] for line in run("list", "--json").lines] == list(catalogue())
-    for name, row in catalogue().items():
-        assert name in found.out
-        assert row["licence"] in found.out
+    rows = [json.loads(line) for line in run("list", "--json").lines]
+    assert [row["name"] for row in rows] == list(catalogue())
+    header, *lines = found.out.rstrip("\n").split("\n")
+    assert header.split()[:3] == ["name", "family", "layers"]
+    for row, line in zip(rows, lines, strict=True):
+        assert line.split()[:2] == [row["name"], row["family"]]
+        assert row["title"] in line
+        assert (row["licence"] or "not stated") in line
+        here = "yes" if row["name"] in ("wenbai", "chinese-macbert-base") else "no"
+        assert line[header.index("here") :].split()[0] == here
+        assert bool(row["folder"]) == (here == "yes")
+    assert "102,882,442" in next(line for line in lines if line.startswith("chinese-macbert-base "))
+
+
+def test_list_of_a_family(run: Cli) -> None:
+    electra = [json.loads(line)["family"] for line in run("list", "--family", "electra", "--json").lines]
+    assert set(electra) == {"electra"}
+    assert len(electra) == len(run("list", "--family", "electra").lines) - 1
+    found = run("list", "--family", "elektra")
+    assert (found.code, found.out) == (2, "")
+    assert "Did you mean 'electra'" in found.err
+
+
+def test_download_of_what_is_here(run: Cli) -> None:
+    assert Path(run("download", "wenbai").out.strip()).name == "wenbai"
+
+
+def test_download_of_what_is_not_known(run: Cli) -> None:
+    found = run("download", "chinese-macbert-bass")
+    assert (found.code, found.out) == (2, "")
+    assert "Did you mean 'chinese-macbert-base'" in found.err
+    assert "--folder takes one checkpoint" in run("download", "wenbai", "rbt3", "--folder", "x").err
 
 
 def test_nothing_asked_for(run: Cli) -> None:

@@ -159,17 +159,21 @@ def test_a_huggingface_folder_without_the_prefix(huggingface: Path, model: Trans
     assert same(bert4k.load(huggingface, outputs=OUTPUTS)[0].weight_values(), model.weight_values())
 
 
-@pytest.mark.parametrize("row", catalogue().values(), ids=list(catalogue()))
-def test_every_row_of_the_catalogue_loads(row: dict[str, Any]) -> None:
+SHIPPED = [row for row in catalogue().values() if folder_of(row["name"]).is_dir()]
+
+
+@pytest.mark.parametrize("row", SHIPPED, ids=[row["name"] for row in SHIPPED])
+def test_every_checkpoint_that_comes_along_loads(row: dict[str, Any]) -> None:
     model, tokenizer = bert4k.load(row["name"], outputs=("mlm",))
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (row["layers"], row["hidden_size"])
-    assert len(tokenizer) == model.config.vocab_size
+    assert len(tokenizer) == model.config.vocab_size == row["vocabulary"]
+    assert sum(value.size for value in model.weight_values().values()) == row["parameters"]
+    assert len(model.weight_names()) == row["tensors"]
     assert all(np.isfinite(value).all() for value in model.weight_values().values())
 
 
-@pytest.mark.parametrize("row", catalogue().values(), ids=list(catalogue()))
-def test_every_row_of_the_catalogue_is_described(row: dict[str, Any]) -> None:
-    assert {"family", "title", "licence", "source"} <= set(row)
+@pytest.mark.parametrize("row", SHIPPED, ids=[row["name"] for row in SHIPPED])
+def test_every_checkpoint_that_comes_along_is_described(row: dict[str, Any]) -> None:
     card = (folder_of(row["name"]) / "README.md").read_text(encoding="utf-8")
     for part in ("data", "licence", "seed", row["licence"].lower()):
         assert part in card.lower(), f"the model card says nothing of {part}"

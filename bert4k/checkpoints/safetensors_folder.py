@@ -6,7 +6,7 @@ knows no bfloat16. Format: https://github.com/huggingface/safetensors
 
 import json
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -14,7 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from bert4k.checkpoints.stored import Array, Spec, Stored, map_array, native, replacing
+from bert4k.checkpoints.sharded import Sharded, no_file
+from bert4k.checkpoints.stored import Array, Spec, map_array, native, replacing
 from bert4k.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
@@ -32,29 +33,15 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class SafetensorsFolder(Stored):
+class SafetensorsFolder(Sharded):
     """A `.safetensors` file, or the shards listed by a `.safetensors.index.json`.
 
     Raises `CheckpointError` when a file is missing, cut off or no safetensors file, or when the list and the shards disagree.
     """
 
-    layout = "huggingface"
-
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.shapes = {}
-        self._places: dict[str, tuple[Path, int]] = {}
-        if self.path.suffix == ".json":
-            listed = _weight_map(self.path)
-            for shard in sorted(set(listed.values())):
-                self._add(self.path.with_name(shard))
-            for name, shard in listed.items():
-                if name not in self._places or self._places[name][0].name != shard:
-                    raise CheckpointError(
-                        f"{self.path} says that {name} is in {shard}, which does not hold it. Fetch the shards of the same release."
-                    )
-        else:
-            self._add(self.path)
+        self._offsets: dict[str, int] = {}
+        super().__init__(path)
 
     def _add(self, file: Path) -> None:
         try:
@@ -69,21 +56,19 @@ class SafetensorsFolder(Stored):
                 " or a text that points to the real file (Git LFS); fetch it again."
             ) from error
         except OSError as error:
-            raise CheckpointError(
-                f"Cannot open {file} ({error.strerror or 'no such file'}). Put all files of the checkpoint into one folder."
-            ) from error
+            raise no_file(file, error) from error
         for name, entry in header.items():
             if name != "__metadata__":
                 self.shapes[name] = Spec(tuple(entry["shape"]), _DTYPES.get(entry["dtype"], np.dtype(object)))
-                self._places[name] = file, 8 + size + entry["data_offsets"][0]
+                self._files[name] = file
+                self._offsets[name] = 8 + size + entry["data_offsets"][0]
 
     def _read(self, name: str) -> Array:
         if self.shapes[name].dtype.hasobject:
             raise CheckpointError(
                 f"{name} in {self.path} is stored in a format that NumPy cannot hold. Convert the checkpoint to float32 or bfloat16."
             )
-        file, offset = self._places[name]
-        return map_array(file, offset, self.shapes[name], name)
+        return map_array(self._files[name], self._offsets[name], self.shapes[name], name)
 
 
 def write_safetensors(folder: str | Path, arrays: Mapping[str, Any], max_shard_bytes: int = 5_000_000_000) -> None:
@@ -125,26 +110,3 @@ def _save(arrays: dict[str, Array], file: Path) -> None:
         file.chmod(0o644)  # it comes readable by its owner alone
     except SafetensorError as error:
         raise CheckpointError(f"Cannot write {file.parent}: {error}. Nothing was left half-written; is the disk full?") from error
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor name -> file name in the same folder."""
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except OSError as error:
-        raise CheckpointError(f"Cannot open {index} ({error.strerror}). Give the folder that holds the checkpoint.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{index} has no readable weight_map ({error}). It must be the JSON that lists each tensor's file; fetch it again."
-        ) from error
-    if not isinstance(listed, dict):
-        raise CheckpointError(
-            f"The weight_map of {index} is a {type(listed).__name__}; expected an object from tensor to file name. Fetch it again."
-        )
-    for shard in listed.values():
-        # Both kinds of separator on every system: a file from elsewhere must mean the same thing here.
-        if not isinstance(shard, str) or PurePosixPath(shard.replace("\\", "/")).name != shard or shard in ("", ".", ".."):
-            raise CheckpointError(
-                f"{index} names the shard {shard!r}; expected the name of a file in the same folder. Do not trust this checkpoint."
-            )
-    return listed

@@ -47,7 +47,7 @@ def test_several_checkpoints_are_named(tmp_path: Path) -> None:
     ("file", "message"),
     [
         ("vocab.txt", r"There is no checkpoint in .*it holds vocab\.txt"),
-        ("pytorch_model.bin", r"pytorch_model\.bin is a PyTorch file, a pickle, which is not supported yet"),
+        ("pytorch_model.bin", r"pytorch_model\.bin \(0 bytes\) is not a sound PyTorch file"),
         ("bert_model.ckpt.data-00000-of-00001", r"without bert_model\.ckpt\.index"),
     ],
 )
@@ -64,9 +64,3 @@ def test_paths_that_do_not_exist(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match="it holds nothing"):
         open_checkpoint(tmp_path)
-
-
-def test_a_pickle_by_its_own_path(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(CheckpointError, match=r"Convert it to model\.safetensors"):
-        open_checkpoint(tmp_path / "pytorch_model.bin")
