@@ -1,4 +1,4 @@
-"""The layers that Keras lacks: attention under a given mask, with a key-value cache; what tokens are; an output bias.
+"""The layers that Keras lacks: attention under a given mask, with a key-value cache; what tokens are; an output bias; a tied projection.
 
 Everything else of a transformer (Dense, Embedding, LayerNormalization, Dropout) is Keras' own, so that LoRA, quantisation
 and export work as Keras gives them.
@@ -13,6 +13,7 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import write_slot
+from bert4k.positions import Absolute, Places
 
 # Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
 # float32.
@@ -57,11 +58,23 @@ class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
 
     `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]; H = heads x head size.
+
+    positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
+    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory.
     """
 
-    def __init__(self, num_heads: int, head_size: int, dropout: float = 0.0, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_heads: int,
+        head_size: int,
+        dropout: float = 0.0,
+        initializer: Any = "glorot_uniform",
+        positions: Absolute | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
+        self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
         self.query, self.key, self.value, self.output_projection = (
             # A clone each: one random initializer used twice gives the same values twice.
@@ -74,11 +87,14 @@ class Attention(keras.layers.Layer):
         for projection in (self.query, self.key, self.value, self.output_projection):
             projection.build(x_shape)
 
-    def compute_output_shape(self, x_shape: tuple[int | None, ...], allowed_shape: Any = None) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, x_shape: tuple[int | None, ...], allowed_shape: Any = None, position_ids_shape: Any = None
+    ) -> tuple[int | None, ...]:
         return x_shape
 
-    def call(self, x: Any, allowed: Any, training: bool | None = None) -> Any:
-        return self.attend(x, self.keys_values(x), allowed, training)
+    def call(self, x: Any, allowed: Any, position_ids: Any = None, training: bool | None = None) -> Any:
+        places = None if position_ids is None else Places(position_ids, position_ids)
+        return self.attend(x, self.keys_values(x, position_ids), allowed, training, places)
 
     def split(self, x: Any) -> Any:
         """[B, L, N x D] -> [B, N, L, D]."""
@@ -90,52 +106,59 @@ class Attention(keras.layers.Layer):
         batch, _, length, _ = ops.shape(x)
         return self.output_projection(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.num_heads * self.head_size)))
 
-    def scaled_query(self, x: Any) -> Any:
+    def scaled_query(self, x: Any, position_ids: Any = None) -> Any:
         """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
-        return self.split(self.query(x) * (self.head_size**-0.5))
+        return self.positions.turned(self.split(self.query(x) * (self.head_size**-0.5)), position_ids)
 
-    def keys_values(self, x: Any) -> KeysValues:
+    def keys_values(self, x: Any, position_ids: Any = None) -> KeysValues:
         """Keys and values of x [B, L, H], each [B, N, L, D]."""
-        return KeysValues(self.split(self.key(x)), self.split(self.value(x)))
+        return KeysValues(self.positions.turned(self.split(self.key(x)), position_ids), self.split(self.value(x)))
 
-    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None) -> Any:
+    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None, places: Places | None = None) -> Any:
         """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]."""
-        weights = self.probabilities(x, memory, allowed)
+        weights = self.probabilities(x, memory, allowed, places)
         if self.dropout is not None:
             weights = self.dropout(weights, training=training)
-        return self.gather(weights, memory)
+        return self.gather(weights, memory, places)
 
-    def probabilities(self, x: Any, memory: KeysValues, allowed: Any) -> Any:
+    def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
-        return attention_weights(ops.matmul(self.scaled_query(x), ops.transpose(memory.keys, (0, 1, 3, 2))), allowed)
+        query = self.scaled_query(x, places and places.queries)
+        scores = ops.matmul(query, ops.transpose(memory.keys, (0, 1, 3, 2)))
+        return attention_weights(_plus(scores, self.positions.scores(query, places)), allowed)
 
-    def gather(self, weights: Any, memory: KeysValues) -> Any:
+    def gather(self, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
         """The outputs [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
-        return self.merge(ops.matmul(weights, memory.values))
+        return self.merge(_plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
 
-    def step(self, x: Any, source: KeysValues, target: KeysValues, slot: Any, allowed: Any) -> tuple[Any, KeysValues]:
+    def step(
+        self, x: Any, source: KeysValues, target: KeysValues, slot: Any, allowed: Any, places: Places | None = None
+    ) -> tuple[Any, KeysValues]:
         """One new token of each hypothesis, x [B, W, H], written to `slot` of its target cache.
 
         All hypotheses of a row share the source's keys and values [B, N, S, D]; each has target slots of its own,
-        [B, W, N, T, D]. allowed: bool [B, 1, 1, S + T]. Returns the outputs [B, W, H] and the new target cache.
+        [B, W, N, T, D]. allowed: bool [B, 1, 1, S + T]; places: of the new tokens [B, W] and of all slots [B, S + T]. Returns the
+        outputs [B, W, H] and the new target cache.
         """
-        query = self.scaled_query(x)  # [B, N, W, D]
+        position_ids = places and places.queries
+        query = self.scaled_query(x, position_ids)  # [B, N, W, D]
         own_query = ops.transpose(query, (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, D]
         target = KeysValues(
             *(
                 write_slot(cache, slot, ops.transpose(new, (0, 2, 1, 3))[:, :, :, None])
-                for cache, new in zip(target, self.keys_values(x), strict=True)
+                for cache, new in zip(target, self.keys_values(x, position_ids), strict=True)
             )
         )
         source_scores = ops.matmul(query, ops.transpose(source.keys, (0, 1, 3, 2)))  # [B, N, W, S]
         target_scores = ops.matmul(own_query, ops.transpose(target.keys, (0, 1, 2, 4, 3)))[:, :, :, 0]  # [B, W, N, T]
         scores = ops.concatenate([source_scores, ops.transpose(target_scores, (0, 2, 1, 3))], axis=-1)
-        weights = attention_weights(scores, allowed)
+        weights = attention_weights(_plus(scores, self.positions.scores(query, places)), allowed)
         length = source.keys.shape[2]
         from_source = ops.matmul(weights[..., :length], source.values)  # [B, N, W, D]
         own_weights = ops.transpose(weights[..., length:], (0, 2, 1, 3))[:, :, :, None]  # [B, W, N, 1, T]
         from_target = ops.matmul(own_weights, target.values)[:, :, :, 0]  # [B, W, N, D]
-        return self.merge(from_source + ops.transpose(from_target, (0, 2, 1, 3))), target
+        looked = from_source + ops.transpose(from_target, (0, 2, 1, 3))
+        return self.merge(_plus(looked, self.positions.values(weights, places))), target
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -143,7 +166,17 @@ class Attention(keras.layers.Layer):
             "head_size": self.head_size,
             "dropout": self.dropout_rate,
             "initializer": keras.initializers.serialize(self.initializer),
+            "positions": keras.saving.serialize_keras_object(self.positions),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Attention":
+        return cls(**config | {"positions": keras.saving.deserialize_keras_object(config["positions"])})
+
+
+def _plus(x: Any, more: Any) -> Any:
+    """x, and `more` where there is any."""
+    return x if more is None else x + more
 
 
 @keras.saving.register_keras_serializable("bert4k")
@@ -214,3 +247,21 @@ class Bias(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"bias_initializer": keras.initializers.serialize(self.bias_initializer)}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class TiedProjection(keras.layers.Dense):
+    """A dense layer without a bias whose kernel is also used the other way round: `layer(x, reverse=True)` is x times its transpose."""
+
+    def __init__(self, units: int, use_bias: bool = False, **kwargs: Any) -> None:
+        super().__init__(units, use_bias=use_bias, **kwargs)
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        super().build(x_shape)
+        self.input_spec = None  # what comes the other way has the other width
+
+    def call(self, x: Any, reverse: bool = False) -> Any:
+        return ops.matmul(x, ops.transpose(self.kernel)) if reverse else super().call(x)
+
+    def compute_output_spec(self, x: Any, reverse: bool = False) -> Any:
+        return keras.KerasTensor((*x.shape[:-1], self.kernel.shape[0] if reverse else self.units), self.compute_dtype)

@@ -25,6 +25,7 @@ from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import Book, Hypotheses, Sampler, pick
 from bert4k.layers import Attention, KeysValues
 from bert4k.model import Transformer
+from bert4k.positions import Places
 
 
 class Sources(NamedTuple):
@@ -73,13 +74,14 @@ class Program:
         tokens = self.model.mask.tokens(segments, real)
         sources = tokens.rows(0, length)
         allowed = self.model.mask(sources, sources)
+        position_ids = ops.maximum(sources.index, 0)
         cache: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
-            cache.append(attention.keys_values(x))
-            return attention.attend(x, cache[-1], allowed)
+            cache.append(attention.keys_values(x, position_ids))
+            return attention.attend(x, cache[-1], allowed, places=Places(position_ids, position_ids))
 
-        x = self.model.run(request.token_ids, request.segment_ids, ops.maximum(sources.index, 0), attend)
+        x = self.model.run(request.token_ids, request.segment_ids, position_ids, attend)
         last = ops.max(ops.where(request.real, ops.arange(length, dtype="int32")[None], 0), axis=1)
         x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
         return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache))
@@ -90,11 +92,12 @@ class Program:
         row = sources.tokens.rows(length + slot, 1)
         allowed = self.model.mask(row, sources.tokens)
         position = ops.broadcast_to(row.index, token.shape)
+        places = Places(position, ops.maximum(sources.tokens.index, 0))
         written: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
             place = len(written)
-            x, target = attention.step(x, sources.cache[place], cache[place], slot, allowed)
+            x, target = attention.step(x, sources.cache[place], cache[place], slot, allowed, places)
             written.append(target)
             return x
 
