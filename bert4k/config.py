@@ -46,7 +46,11 @@ _COMMON = frozenset(
 )
 
 POSITIONS = ("absolute", "relative", "rotary")
+NORMS = ("layer", "unit")
+MLM_HEADS = ("transformed", "plain")
 PROJECTIONS = ("if_needed", "all", "tokens")
+_KINDS = {"position": POSITIONS, "embedding_projection": PROJECTIONS, "norm": NORMS, "mlm_head": MLM_HEADS}
+
 # The least that a size may be.
 _LEAST = dict.fromkeys(
     """
@@ -78,6 +82,9 @@ class Config:
     for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. position: "absolute", "relative" or "rotary"
     (`bert4k.positions`). max_relative_position: from where on relative distances count as one. position_offset: rows of the table
     before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none.
+    norm: "layer", or "unit", which divides by the root of the mean square and learns nothing. use_bias: whether dense layers of the
+    blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or
+    "plain" (the product alone).
 
     Raises `ConfigError` when values contradict each other.
     """
@@ -103,6 +110,9 @@ class Config:
     max_relative_position: int = 64
     position_offset: int = 0
     task_type_vocab_size: int = 0
+    norm: str = "layer"
+    use_bias: bool = True
+    mlm_head: str = "transformed"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_act", _ACTIVATION_NAMES.get(str(self.hidden_act), self.hidden_act))
@@ -122,7 +132,7 @@ class Config:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 expected = f"expected a whole number of at least {least}"
                 raise ConfigError(f"{name} is {value!r}; {expected}. Correct the config file or the override.")
-        for name, kinds in (("position", POSITIONS), ("embedding_projection", PROJECTIONS)):
+        for name, kinds in _KINDS.items():
             if getattr(self, name) not in kinds:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}; known kinds are {', '.join(kinds)}.{did_you_mean(str(getattr(self, name)), kinds)}"
@@ -130,6 +140,12 @@ class Config:
         if self.groups > self.num_hidden_layers:
             raise ConfigError(
                 f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
+            )
+        if not isinstance(self.use_bias, bool):
+            raise ConfigError(f"use_bias is {self.use_bias!r}; expected true or false. Correct the config file or the override.")
+        if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
+            raise ConfigError(
+                f"A plain MLM head multiplies {self.hidden_size} numbers with an embedding of {self.embedding_width}; both must be equal."
             )
         if self.position == "rotary" and self.head_size % 2:
             raise ConfigError(
@@ -245,6 +261,8 @@ class Config:
         """The keys of a Hugging Face `config.json`. Raises `ConfigError` for kinds that transformers' model of the family lacks."""
         row, values = FAMILIES[self.family], self._released()
         beyond = [f"{name}={value!r}" for name, value in self._own().items() if name not in _COMMON | set(row.keys.values())]
+        if not self.type_vocab_size:
+            beyond.append("type_vocab_size=0")
         if row.model_type is None or beyond:
             lacking = f"no {row.title}" if row.model_type is None else f"no {row.title} with {', '.join(beyond)}"
             raise ConfigError(f"transformers has {lacking}, so it would compute something else. Save with format='google' or 'keras'.")

@@ -213,12 +213,15 @@ def _config_of(folder: Path, stored: Stored, family: str | None) -> Config:
     """The config of a checkpoint folder, read as `family`, or as whose the config says or the names of the tensors show it to be."""
     path = _config_file(folder)
     values = read_json(path)
-    if family is None:
-        said, shown = family_of(values, str(path)), recognise(stored).split(" or ")[0]
-        relatives = said is not None and shown in FAMILIES and FAMILIES[said].model_type == FAMILIES[shown].model_type
-        family = shown if shown in FAMILIES and (said is None or relatives) else said
-    else:
+    said, shown = family_of(values, str(path)), recognise(stored).split(" or ")
+    if family is not None:
         checked(family)
+    elif said in shown or shown[0] not in FAMILIES:
+        family = said
+    elif "model_type" not in values or FAMILIES[shown[0]].model_type == FAMILIES[said or "bert"].model_type:
+        family = shown[0]  # a key may be missing or of another program; names are what the model was made of
+    else:
+        family = said
     return Config.from_dict(values, str(path), family)
 
 

@@ -70,15 +70,19 @@ class Attention(keras.layers.Layer):
         dropout: float = 0.0,
         initializer: Any = "glorot_uniform",
         positions: Absolute | None = None,
+        use_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.use_bias = use_bias
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
         self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
         self.query, self.key, self.value, self.output_projection = (
             # A clone each: one random initializer used twice gives the same values twice.
-            keras.layers.Dense(num_heads * head_size, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name)
+            keras.layers.Dense(
+                num_heads * head_size, use_bias=use_bias, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name
+            )
             for name in ("query", "key", "value", "output")
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
@@ -167,6 +171,7 @@ class Attention(keras.layers.Layer):
             "dropout": self.dropout_rate,
             "initializer": keras.initializers.serialize(self.initializer),
             "positions": keras.saving.serialize_keras_object(self.positions),
+            "use_bias": self.use_bias,
         }
 
     @classmethod
@@ -247,6 +252,25 @@ class Bias(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"bias_initializer": keras.initializers.serialize(self.bias_initializer)}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class UnitNormalization(keras.layers.Layer):
+    """Divides by the root of the mean square of the last axis (RMSNorm, arXiv:1910.07467, without its gain): nothing is learned."""
+
+    def __init__(self, epsilon: float = 1e-12, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def call(self, x: Any) -> Any:
+        x32 = ops.cast(x, "float32")
+        return ops.cast(x32 * ops.rsqrt(ops.mean(ops.square(x32), axis=-1, keepdims=True) + self.epsilon), x.dtype)
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return x_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable("bert4k")

@@ -24,7 +24,7 @@ from bert4k.backend import owned
 from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.families import FAMILIES
-from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs
+from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs, UnitNormalization
 from bert4k.positions import in_attention
 
 # Each output, and which parts (by the first word of their names) it takes beyond embeddings and blocks.
@@ -94,11 +94,11 @@ class Transformer(keras.Model):
         def random() -> keras.initializers.Initializer:  # a new one each time: used twice, it would give the same values twice
             return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
-        def dense(name: str, units: int, activation: Any = None) -> None:
-            add(keras.layers.Dense, name, units, activation=activation, kernel_initializer=random())
+        def dense(name: str, units: int, activation: Any = None, use_bias: bool = True) -> None:
+            add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=random())
 
         def norm(name: str) -> None:
-            add(keras.layers.LayerNormalization, name, epsilon=config.layer_norm_eps)
+            add({"layer": keras.layers.LayerNormalization, "unit": UnitNormalization}[config.norm], name, epsilon=config.layer_norm_eps)
 
         def embedding(name: str, rows: int, width: int) -> None:
             if rows:
@@ -122,16 +122,18 @@ class Transformer(keras.Model):
         positions = in_attention(config)
         for block in (f"block_{index}" for index in range(config.groups)):
             attention = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
-            add(Attention, f"{block}/attention", *attention, initializer=random(), positions=positions)
+            add(Attention, f"{block}/attention", *attention, initializer=random(), positions=positions, use_bias=config.use_bias)
             norm(f"{block}/attention_norm")
-            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act])
-            dense(f"{block}/feed_forward/outer", config.hidden_size)
+            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
+            dense(f"{block}/feed_forward/outer", config.hidden_size, use_bias=config.use_bias)
             norm(f"{block}/feed_forward_norm")
         if {"pooled", "nsp"} & set(self.output_kinds):
             dense("pooled/dense", config.hidden_size, "tanh")
         if "nsp" in self.output_kinds:
             dense("nsp/dense", 2)
-        if "mlm" in self.output_kinds:
+        if "mlm" in self.output_kinds and config.mlm_head == "plain":
+            add(keras.layers.Identity, "mlm")
+        elif "mlm" in self.output_kinds:
             dense("mlm/dense", width, ACTIVATIONS[config.hidden_act])
             norm("mlm/norm")
             add(Bias, "mlm")
@@ -175,7 +177,8 @@ class Transformer(keras.Model):
             case "nsp":
                 return parts["nsp/dense"](self.head("pooled", x))
             case "mlm":
-                x = parts["mlm/norm"](parts["mlm/dense"](x))
+                if "mlm/dense" in parts:
+                    x = parts["mlm/norm"](parts["mlm/dense"](x))
                 if self.config.projected == "tokens":
                     x = parts["embeddings/projection"](x, reverse=True)
                 return parts["mlm"](parts["embeddings/token"](x, reverse=True))
@@ -223,7 +226,8 @@ class Transformer(keras.Model):
                     projection = getattr(part, attribute)
                     if name in layers:
                         projection.enable_lora(rank)
-                        projection.bias.trainable = False
+                        if projection.bias is not None:
+                            projection.bias.trainable = False
                     else:
                         projection.trainable = False
 
@@ -354,7 +358,7 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
     rows = {"token_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
     for name, count in rows.items():
         ids = inputs.get(name)
-        if isinstance(ids, list | np.ndarray):
+        if count and isinstance(ids, list | np.ndarray):  # a model without rows for segments takes any
             ids = np.asarray(ids)
             if ids.min() < 0 or ids.max() >= count:
                 wrong = ids[(ids < 0) | (ids >= count)][0]

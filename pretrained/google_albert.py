@@ -34,7 +34,7 @@ TABLES = (
             *embeddings("bert/embeddings"),
             positions("bert/embeddings"),
             Row("embeddings/projection/kernel", "bert/embeddings/word_embeddings_2"),
-            *(Row(row.ours.replace("{i}", "0"), row.stored, row.op) for row in blocks("bert/encoder/layer_shared")),
+            *(Row(str(row.ours).replace("{i}", "0"), row.stored, row.op) for row in blocks("bert/encoder/layer_shared")),
             *HEADS,
         ),
     ),

@@ -46,6 +46,10 @@ def blocks(layer: str) -> tuple[Row, ...]:
     )
 
 
+def _is_matrix(row: Row) -> bool:
+    return str(row.ours).endswith(("kernel", "embeddings"))
+
+
 HEADS = (
     *dense("pooled/dense", "bert/pooler/dense"),
     *dense("mlm/dense", "cls/predictions/transform/dense"),
@@ -61,4 +65,6 @@ TABLES = (
     Table("nezha", "google", _REST),
     # Its smaller and larger relatives that factorise their embedding project it where ALBERT does.
     Table("roformer", "google", (*_REST, *dense("embeddings/projection", "bert/encoder/embedding_hidden_mapping_in"))),
+    # Without biases, and norms that learn nothing; its MLM output is the embedding.
+    Table("roformer_v2", "google", tuple(row for row in _REST if str(row.ours).startswith(("emb", "block")) and _is_matrix(row))),
 )

@@ -42,9 +42,11 @@ class Bert:
         self.weights = {name: value.astype("float64") for name, value in model.weight_values().items()}
 
     def dense(self, name: str, x: np.ndarray) -> np.ndarray:
-        return x @ self.weights[f"{name}/kernel"] + self.weights[f"{name}/bias"]
+        return x @ self.weights[f"{name}/kernel"] + self.weights.get(f"{name}/bias", 0.0)
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        if self.config.norm == "unit":
+            return x / np.sqrt((x**2).mean(-1, keepdims=True) + self.config.layer_norm_eps)
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
         return x * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
 
@@ -101,6 +103,9 @@ class Bert:
 
     def told(self, x: np.ndarray) -> np.ndarray:
         """Log-probabilities over the vocabulary of the last layer x [..., H]: [..., V]."""
+        if "mlm/bias" not in self.weights:
+            logits = x @ self.weights["embeddings/token/embeddings"].T
+            return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         x = self.norm("mlm/norm", ACTIVATIONS[self.config.hidden_act](self.dense("mlm/dense", x)))
         if self.config.embedding_projection == "tokens":
             x = x @ self.weights["embeddings/projection/kernel"].T
