@@ -81,7 +81,8 @@ class Config:
     the MLM output uses again; "if_needed", all when the sizes differ. num_hidden_groups: how many different layers there are, each used
     for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. position: "absolute", "relative" or "rotary"
     (`bert4k.positions`). max_relative_position: from where on relative distances count as one. position_offset: rows of the table
-    before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none.
+    before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
+    1 a row that every token has.
     norm: "layer", or "unit", which divides by the root of the mean square and learns nothing. use_bias: whether dense layers of the
     blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or
     "plain" (the product alone).

@@ -148,8 +148,8 @@ class Transformer(keras.Model):
         x = parts["embeddings/token"](token_ids)
         if config.projected == "tokens":
             x = parts["embeddings/projection"](x)
-        if "embeddings/segment" in parts:
-            x = x + parts["embeddings/segment"](segment_ids)
+        if "embeddings/segment" in parts:  # a single row is every token's
+            x = x + parts["embeddings/segment"](segment_ids if config.type_vocab_size > 1 else ops.zeros_like(token_ids))
         if "embeddings/position" in parts:
             x = x + parts["embeddings/position"](position_ids + config.position_offset if config.position_offset else position_ids)
         if "embeddings/task" in parts:  # of its tasks, all but the first are of pretraining
@@ -358,7 +358,9 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
     rows = {"token_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
     for name, count in rows.items():
         ids = inputs.get(name)
-        if count and isinstance(ids, list | np.ndarray):  # a model without rows for segments takes any
+        if name == "segment_ids" and count < 2:
+            continue  # all are alike to the embedding, and what they are to the mask has no bound
+        if isinstance(ids, list | np.ndarray):
             ids = np.asarray(ids)
             if ids.min() < 0 or ids.max() >= count:
                 wrong = ids[(ids < 0) | (ids >= count)][0]

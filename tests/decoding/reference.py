@@ -61,7 +61,8 @@ class Bert:
         x = table["token"][list(ids)]
         if config.embedding_projection == "tokens":
             x = x @ weights["embeddings/projection/kernel"]
-        x = x + table["segment"][list(segments)]
+        if table["segment"] is not None:  # a single row is every token's
+            x = x + table["segment"][[segment if len(table["segment"]) > 1 else 0 for segment in segments]]
         if table["position"] is not None:
             x = x + table["position"][[place + config.position_offset for place in places]]
         if table["task"] is not None:
