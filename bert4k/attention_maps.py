@@ -27,6 +27,7 @@ from bert4k.decoding.batches import bucket, length_bucket
 from bert4k.errors import ConfigError, did_you_mean
 from bert4k.layers import Attention
 from bert4k.model import Transformer
+from bert4k.positions import Places
 from bert4k.tokenizers import Tokenizer
 
 MOST_TOKENS_OF_ALL = 64  # in a picture of all heads: more are wider than a screen
@@ -192,12 +193,13 @@ def _attention(model: Transformer, inputs: Mapping[str, Any]) -> tuple[NDArray[n
 def _probabilities(model: Transformer, token_ids: Any, segment_ids: Any, position_ids: Any, allowed: Any) -> list[Any]:
     """One array float32 [B, N, L, L] for each layer of attention, in their order."""
     found = []
+    places = Places(position_ids, position_ids)
 
     def attend(layer: Attention, x: Any) -> Any:
-        memory = layer.keys_values(x)
-        weights = layer.probabilities(x, memory, allowed)
+        memory = layer.keys_values(x, position_ids)
+        weights = layer.probabilities(x, memory, allowed, places)
         found.append(ops.cast(weights, "float32"))
-        return layer.gather(weights, memory)
+        return layer.gather(weights, memory, places)
 
     model.run(token_ids, segment_ids, position_ids, attend)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4k.errors import ConfigError, did_you_mean
+from bert4k.families import FAMILIES, checked, family_of
 
 # Keys of released files that describe training, the exporting program, or a layer Google's code never
 # reads; dropping them changes nothing that is computed.
@@ -36,16 +37,55 @@ _ONLY_VALUE = {
     "pruned_heads": {},
 }
 
-_ALBERT_KEYS = frozenset({"embedding_size", "num_hidden_groups", "inner_group_num", "down_scale_factor", "net_structure_type"})
+# What every family's file says. The other values are kinds, which a family implies or has a key for.
+_COMMON = frozenset(
+    """
+    vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob
+    attention_probs_dropout_prob max_position_embeddings type_vocab_size initializer_range layer_norm_eps pad_token_id
+    """.split()
+)
+
+POSITIONS = ("absolute", "relative", "rotary")
+NORMS = ("layer", "unit")
+MLM_HEADS = ("transformed", "plain")
+PROJECTIONS = ("if_needed", "all", "tokens")
+_KINDS = {"position": POSITIONS, "embedding_projection": PROJECTIONS, "norm": NORMS, "mlm_head": MLM_HEADS}
+
+# The least that a size may be.
+_LEAST = dict.fromkeys(
+    """
+    vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings embedding_size
+    num_hidden_groups max_relative_position
+    """.split(),
+    1,
+) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset"), 0)
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "tanh", "silu")
 # Other spellings in released files. "gelu" is the erf form, as in Google's BERT and transformers.
-_ACTIVATION_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "swish": "silu"}
+_ACTIVATION_NAMES = {
+    "gelu_erf": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "swish": "silu",
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a transformer. Names and defaults follow Google's `bert_config.json`.
+    """The shape of a transformer: sizes and kinds. Names and defaults follow Google's `bert_config.json`.
+
+    family: whose checkpoints it reads and writes (`bert4k.families`); it decides about names, and nothing that is computed.
+    embedding_size: width of the embeddings; None is hidden_size. embedding_projection: what is projected from there to hidden_size:
+    "all", the sum of the embeddings after its norm; "tokens", the token's row alone, before the others are added, by a matrix that
+    the MLM output uses again; "if_needed", all when the sizes differ. num_hidden_groups: how many different layers there are, each used
+    for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. position: "absolute", "relative" or "rotary"
+    (`bert4k.positions`). max_relative_position: from where on relative distances count as one. position_offset: rows of the table
+    before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
+    1 a row that every token has.
+    norm: "layer", or "unit", which divides by the root of the mean square and learns nothing. use_bias: whether dense layers of the
+    blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or
+    "plain" (the product alone).
 
     Raises `ConfigError` when values contradict each other.
     """
@@ -63,6 +103,17 @@ class Config:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    family: str = "bert"
+    embedding_size: int | None = None
+    embedding_projection: str = "if_needed"
+    num_hidden_groups: int | None = None
+    position: str = "absolute"
+    max_relative_position: int = 64
+    position_offset: int = 0
+    task_type_vocab_size: int = 0
+    norm: str = "layer"
+    use_bias: bool = True
+    mlm_head: str = "transformed"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_act", _ACTIVATION_NAMES.get(str(self.hidden_act), self.hidden_act))
@@ -71,12 +122,36 @@ class Config:
                 f"hidden_act is {self.hidden_act!r}; known activations are {', '.join(ACTIVATIONS)}."
                 f"{did_you_mean(str(self.hidden_act), ACTIVATIONS)}"
             )
-        for name in (
-            "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings type_vocab_size"
-        ).split():
+        checked(self.family)
+        for name, usual in (("embedding_size", self.hidden_size), ("num_hidden_groups", self.num_hidden_layers)):
+            if getattr(self, name) == usual:
+                object.__setattr__(self, name, None)
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1. Correct the config file or the override.")
+            if value is None and name in ("embedding_size", "num_hidden_groups"):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                expected = f"expected a whole number of at least {least}"
+                raise ConfigError(f"{name} is {value!r}; {expected}. Correct the config file or the override.")
+        for name, kinds in _KINDS.items():
+            if getattr(self, name) not in kinds:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; known kinds are {', '.join(kinds)}.{did_you_mean(str(getattr(self, name)), kinds)}"
+                )
+        if self.groups > self.num_hidden_layers:
+            raise ConfigError(
+                f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
+            )
+        if not isinstance(self.use_bias, bool):
+            raise ConfigError(f"use_bias is {self.use_bias!r}; expected true or false. Correct the config file or the override.")
+        if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
+            raise ConfigError(
+                f"A plain MLM head multiplies {self.hidden_size} numbers with an embedding of {self.embedding_width}; both must be equal."
+            )
+        if self.position == "rotary" and self.head_size % 2:
+            raise ConfigError(
+                f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads;"
@@ -101,52 +176,65 @@ class Config:
         """Width of one attention head (D)."""
         return self.hidden_size // self.num_attention_heads
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], origin: str = "the config") -> "Config":
-        """A Config from the keys of a `bert_config.json` or of a Hugging Face `config.json`.
+    @property
+    def embedding_width(self) -> int:
+        """Width of the token embedding, and of what the MLM output multiplies with it."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
 
-        Raises `ConfigError` for an unknown key (naming the nearest known one), for a known key with a value
-        that this library does not implement, and for a missing `vocab_size`.
+    @property
+    def projected(self) -> str | None:
+        """What is projected from embedding_size to hidden_size: "all", "tokens" or, where the sizes agree, None."""
+        if self.embedding_projection == "if_needed":
+            return None if self.embedding_width == self.hidden_size else "all"
+        return self.embedding_projection
+
+    @property
+    def groups(self) -> int:
+        """How many different layers there are."""
+        return self.num_hidden_layers if self.num_hidden_groups is None else self.num_hidden_groups
+
+    def group(self, layer: int) -> int:
+        """Which of the different layers is used as layer number `layer`."""
+        return layer * self.groups // self.num_hidden_layers
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs that checkpoints of this family have weights for."""
+        return FAMILIES[self.family].outputs
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], origin: str = "the config", family: str | None = None) -> "Config":
+        """A Config from the keys of a `bert_config.json`, of a Hugging Face `config.json`, or of `to_dict`.
+
+        family: whose file it is; by default what the file itself says or shows by its keys, else "bert". Raises `ConfigError` for an
+        unknown key (naming the nearest known one), for a known key with a value that this library does not implement, and for a
+        missing `vocab_size`.
         """
+        family = family or family_of(values, origin) or "bert"
+        row = checked(family)
         known = {field.name for field in fields(cls)}
-        albert = sorted(_ALBERT_KEYS & set(values))
-        if albert or values.get("model_type") == "albert":
-            raise ConfigError(
-                f"{origin} describes an ALBERT model ({', '.join(albert) or 'model_type'}), and this model is built as BERT."
-                " ALBERT shares its layers and factorises its embedding, so its weights do not fit; load a BERT checkpoint instead."
-            )
-        if values.get("model_type", "bert") != "bert":
-            raise ConfigError(
-                f"{origin} has model_type {values['model_type']!r}; this version of bert4k builds 'bert'. Load a BERT checkpoint."
-            )
-        for key, only in _ONLY_VALUE.items():
+        if "family" not in values:  # as it was released, not by to_dict
+            if row.google_gelu != "gelu" and "model_type" not in values and values.get("hidden_act") == "gelu":
+                values = {**values, "hidden_act": row.google_gelu}
+            values = {**row.values, **row.read({row.keys.get(key, key): value for key, value in values.items()})}
+        only_values = _ONLY_VALUE | row.only
+        for key, only in only_values.items():
             if key in values and values[key] != only:
-                raise ConfigError(f"{origin} has {key} = {values[key]!r}; only {only!r} is implemented for BERT.")
-        unknown = [key for key in values if key not in known | _WITHOUT_EFFECT | set(_ONLY_VALUE)]
+                raise ConfigError(f"{origin} has {key} = {values[key]!r}; only {only!r} is implemented for {row.title}.")
+        unknown = [key for key in values if key not in known | _WITHOUT_EFFECT | row.without_effect | set(only_values)]
         if unknown:
             raise ConfigError(
-                f"{origin} has the unknown key {unknown[0]!r}.{did_you_mean(unknown[0], known)}"
-                f" Known keys are {', '.join(sorted(known))}. Remove it if it changes nothing in the model."
+                f"{origin} has the unknown key {unknown[0]!r}, read as {row.title}.{did_you_mean(unknown[0], known)}"
+                f" Known keys are {', '.join(sorted(known))}. Remove it if it changes nothing, or say whose file it is (model=)."
             )
         if "vocab_size" not in values:
             raise ConfigError(f"{origin} has no vocab_size; it must say how many rows the embedding has.")
-        return cls(**{key: value for key, value in values.items() if key in known})
+        return cls(**{key: value for key, value in values.items() if key in known} | {"family": family})
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "Config":
+    def from_file(cls, path: str | Path, family: str | None = None) -> "Config":
         """Read a JSON file; see `from_dict`."""
-        path = Path(path)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Expected a JSON file such as bert_config.json.") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{path} is not JSON ({error}). Expected the config file that came with the checkpoint; fetch it again."
-            ) from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds a JSON {type(values).__name__}; expected an object with keys such as hidden_size.")
-        return cls.from_dict(values, str(path))
+        return cls.from_dict(read_json(path), str(path), family)
 
     def override(self, **changes: Any) -> "Config":
         """A copy with some values changed; an unknown name raises `ConfigError`."""
@@ -161,19 +249,56 @@ class Config:
         return asdict(self)
 
     def to_google(self) -> dict[str, Any]:
-        """The keys of Google's `bert_config.json`; the two that Google fixes are left out at Google's value."""
-        values = self.to_dict()
+        """The keys of the `bert_config.json` of TensorFlow checkpoints; what its family implies, or Google fixes, is left out."""
+        row, values = FAMILIES[self.family], self._released()
         for name, fixed in (("layer_norm_eps", 1e-12), ("pad_token_id", 0)):
-            if values[name] == fixed:
+            if values[name] == row.values.get(name, fixed):
                 del values[name]
+        if row.google_gelu == "gelu_tanh":
+            values["hidden_act"] = {"gelu_tanh": "gelu", "gelu": "gelu_erf"}.get(self.hidden_act, self.hidden_act)
         return values
 
     def to_huggingface(self) -> dict[str, Any]:
-        """The keys of a Hugging Face `config.json` for `BertForPreTraining`."""
+        """The keys of a Hugging Face `config.json`. Raises `ConfigError` for kinds that transformers' model of the family lacks."""
+        row, values = FAMILIES[self.family], self._released()
+        beyond = [f"{name}={value!r}" for name, value in self._own().items() if name not in _COMMON | set(row.keys.values())]
+        if not self.type_vocab_size:
+            beyond.append("type_vocab_size=0")
+        if row.model_type is None or beyond:
+            lacking = f"no {row.title}" if row.model_type is None else f"no {row.title} with {', '.join(beyond)}"
+            raise ConfigError(f"transformers has {lacking}, so it would compute something else. Save with format='google' or 'keras'.")
         act = {"gelu_tanh": "gelu_new"}.get(self.hidden_act, self.hidden_act)
-        return self.to_dict() | {
-            "architectures": ["BertForPreTraining"],
-            "model_type": "bert",
-            "hidden_act": act,
-            "position_embedding_type": "absolute",
-        }
+        values |= {"architectures": [row.architecture], "model_type": row.model_type, "hidden_act": act}
+        return values | ({"position_embedding_type": "absolute"} if self.position == "absolute" else {})
+
+    def _own(self) -> dict[str, Any]:
+        """Values that a file of the family tells: those of every family, those that it has a key for, and what it would not imply."""
+        row = FAMILIES[self.family]
+        implied = {**asdict(Config(vocab_size=1)), **row.values, "family": self.family}
+        told = _COMMON | set(row.keys.values())
+        return {name: value for name, value in self.to_dict().items() if name in told or value != implied[name]}
+
+    def _released(self) -> dict[str, Any]:
+        """`_own` in the words of the family's files."""
+        row, values = FAMILIES[self.family], self._own()
+        for name, usual in (("embedding_size", self.embedding_width), ("num_hidden_groups", self.groups)):
+            if name in values:
+                values[name] = usual
+        names = {ours: theirs for theirs, ours in row.keys.items()}
+        return row.write({names.get(name, name): value for name, value in values.items()})
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The values of a config file as they are written. Raises `ConfigError` when it cannot be read or is no JSON object."""
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config {path}: {error.strerror}. Expected a JSON file such as bert_config.json.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not JSON ({error}). Expected the config file that came with the checkpoint; fetch it again."
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a JSON {type(values).__name__}; expected an object with keys such as hidden_size.")
+    return values

@@ -22,14 +22,16 @@ from keras.src.backend.common import global_state
 from bert4k import masks
 from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
 from bert4k.checkpoints.describe import Summary, describe
+from bert4k.checkpoints.recognise import recognise
 from bert4k.checkpoints.stored import Stored
 from bert4k.checkpoints.tables import Binding, Report
-from bert4k.config import Config
+from bert4k.config import Config, read_json
 from bert4k.download import local_copy
 from bert4k.download import locate as locate_named
 from bert4k.errors import CheckpointError, ConfigError, DataError, Error, VocabularyError, did_you_mean
-from bert4k.model import OUTPUTS, Transformer
-from bert4k.pretrained import BERT, catalogue
+from bert4k.families import FAMILIES, checked, family_of
+from bert4k.model import Transformer
+from bert4k.pretrained import catalogue, table_of
 from bert4k.tokenizers import Tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
@@ -44,7 +46,7 @@ def load(
     mask: str | masks.Mask = "encoder",
     outputs: Sequence[str] = ("sequence",),
     *,
-    model: type[Transformer] = Transformer,
+    model: str | type[Transformer] = Transformer,
     layers: Sequence[int] | None = None,
     keep_tokens: Sequence[int] | None = None,
     dtype: Any = None,
@@ -59,7 +61,8 @@ def load(
     it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
     loads with the mask and outputs given here, too.
 
-    model: a subclass of Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
+    model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
+    Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
     et al. 2020, arXiv:2004.03844). keep_tokens: ids of the vocabulary to keep; the model and tokenizer number them anew.
     dtype: a Keras dtype policy such as "mixed_bfloat16". allow_missing: weights, or beginnings of their names, that may be absent
     and start random; any other absent weight is an error. overrides: config values by name, such as hidden_dropout_prob=0.
@@ -67,20 +70,20 @@ def load(
     Raises `CheckpointError`, `ConfigError` or `VocabularyError`, with all that is wrong at once.
     """
     path = locate(source, download)
+    family, kind = (model, Transformer) if isinstance(model, str) else (None, model)
     if path.suffix == ".keras":
         if layers is not None or keep_tokens is not None or dtype is not None or overrides or allow_missing:
             raise ConfigError(
                 f"{path} is a whole model; layers, keep_tokens, dtype, allow_missing and overrides apply to checkpoints only."
             )
-        return _load_keras(path, mask, outputs, model)
+        return _load_keras(path, mask, outputs, kind)
     folder = path if path.is_dir() else path.parent
-    config = Config.from_file(_config_file(folder)).override(**overrides)
     stored = open_checkpoint(path)
+    config = _config_of(folder, stored, family).override(**overrides)
     tokenizer = Tokenizer.from_folder(folder)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
-        layers = _checked_layers(layers, config)
-        config = config.override(num_hidden_layers=len(layers))
+        layers, config = _chosen_layers(layers, config)
     stored_vocabulary = config.vocab_size
     if keep_tokens is not None:
         tokenizer = _pruned(tokenizer, keep_tokens)
@@ -90,12 +93,12 @@ def load(
     # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
     # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
     with _no_collecting(), _Waiting():
-        built = model(config, mask, outputs, values=values, dtype=dtype)
+        built = kind(config, mask, outputs, values=values, dtype=dtype)
         wanted = built.weight_names()
         for name in set(_BY_TOKEN) & set(wanted):
             wanted[name] = (stored_vocabulary, *wanted[name][1:])
-        table = BERT[stored.layout]
-        binding = table.bind(stored, wanted, config.num_hidden_layers if layers is None else layers)
+        table = table_of(config.family, stored.layout)
+        binding = table.bind(stored, wanted, config.groups if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
         found: Any = binding if keep_tokens is None else _Rows(binding, np.asarray(keep_tokens))
         values.maps.append(found)
@@ -147,11 +150,12 @@ def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
     path = locate(source)
     if path.suffix == ".keras":
         return _load_keras(path, masks.encoder, None, Transformer)
-    report = inspect(path).report
-    lacking = {name.partition("/")[0] for name in report.missing} if report else set()
+    found = inspect(path)
+    lacking = {name.partition("/")[0] for name in found.report.missing} if found.report else set()
     if "pooled" in lacking:
         lacking.add("nsp")  # which stands on it
-    return load(path, outputs=[name for name in OUTPUTS if name not in lacking])
+    outputs = found.config.outputs if found.config else FAMILIES["bert"].outputs
+    return load(path, outputs=[name for name in outputs if name not in lacking])
 
 
 @dataclass(frozen=True)
@@ -166,22 +170,24 @@ class Inspection:
     problem: str | None
 
 
-def inspect(source: str | Path) -> Inspection:
-    """The load report of a checkpoint, from its names and shapes; no tensor is read. Works on a bare index file, too."""
+def inspect(source: str | Path, model: str | None = None) -> Inspection:
+    """The load report of a checkpoint, from its names and shapes; no tensor is read. Works on a bare index file, too.
+
+    model: whose checkpoint it is, as `load` takes it."""
     path = locate(source)
     if path.suffix == ".keras":
         raise ConfigError(f"{path} is a whole Keras model; inspect() reads checkpoints. Load it, and print model.summary().")
     stored = open_checkpoint(path)
     folder = path if path.is_dir() else path.parent
-    table = BERT[stored.layout]
     config = report = vocabulary = problem = None
     try:
         vocabulary = len(Tokenizer.from_folder(folder)) if (folder / "vocab.txt").exists() else None
-        config = Config.from_file(_config_file(folder))
+        config = _config_of(folder, stored, model)
         report = _report(stored, config)
     except Error as error:
         problem = str(error)
-    return Inspection(describe(stored, table if report is not None else None), config, report, vocabulary, problem)
+    table = table_of(config.family, stored.layout) if config is not None and report is not None else None
+    return Inspection(describe(stored, table), config, report, vocabulary, problem)
 
 
 def locate(source: str | Path, download: bool = False) -> Path:
@@ -205,8 +211,24 @@ def locate(source: str | Path, download: bool = False) -> Path:
 def _report(stored: Stored, config: Config) -> Report:
     """How a checkpoint fits the model of its config with every output, without making a weight."""
     with _Waiting(initialize_variables=False):
-        wanted = Transformer(config, outputs=OUTPUTS).weight_names()
-    return BERT[stored.layout].bind(stored, wanted, config.num_hidden_layers).report
+        wanted = Transformer(config, outputs=config.outputs).weight_names()
+    return table_of(config.family, stored.layout).bind(stored, wanted, config.groups).report
+
+
+def _config_of(folder: Path, stored: Stored, family: str | None) -> Config:
+    """The config of a checkpoint folder, read as `family`, or as whose the config says or the names of the tensors show it to be."""
+    path = _config_file(folder)
+    values = read_json(path)
+    said, shown = family_of(values, str(path)), recognise(stored).split(" or ")
+    if family is not None:
+        checked(family)
+    elif said in shown or shown[0] not in FAMILIES:
+        family = said
+    elif "model_type" not in values or FAMILIES[shown[0]].model_type == FAMILIES[said or "bert"].model_type:
+        family = shown[0]  # a key may be missing or of another program; names are what the model was made of
+    else:
+        family = said
+    return Config.from_dict(values, str(path), family)
 
 
 def _config_file(folder: Path) -> Path:
@@ -248,13 +270,13 @@ def _write(model: Transformer, folder: Path, format: str) -> None:
     if format == "keras":
         model.save(folder / _KERAS_FILE)
         return
-    stored = BERT[format].save(model.weight_values())
+    table = table_of(model.config.family, format)
     if format == "google":
-        write_bundle(folder / _GOOGLE_PREFIX, stored)
         name, config = "bert_config.json", model.config.to_google()
+        write_bundle(folder / _GOOGLE_PREFIX, table.save(model.weight_values()))
     else:
-        write_safetensors(folder, stored)
         name, config = "config.json", model.config.to_huggingface()
+        write_safetensors(folder, table.save(model.weight_values()))
     (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -267,11 +289,20 @@ def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> Non
         )
 
 
-def _checked_layers(layers: Sequence[int], config: Config) -> Sequence[int]:
+def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Config]:
+    """Which stored layers the blocks take, and the config of the model that is left."""
     wrong = [layer for layer in layers if layer not in range(config.num_hidden_layers)]
     if wrong or len(layers) == 0:
         raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
-    return [int(layer) for layer in layers]
+    count = len(layers)
+    if config.groups == 1:  # all are the same, so choosing some is choosing how many
+        return [0], config.override(num_hidden_layers=count, num_hidden_groups=1)
+    if config.groups != config.num_hidden_layers:
+        raise ConfigError(
+            f"layers={list(layers)}: the {config.num_hidden_layers} layers of this checkpoint share the weights of {config.groups},"
+            " so none can be left out. Load all of them."
+        )
+    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None)
 
 
 def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""The layers that Keras lacks: attention under a given mask, with a key-value cache; what tokens are; an output bias.
+"""The layers that Keras lacks: attention under a given mask, with a key-value cache; what tokens are; an output bias; a tied projection.
 
 Everything else of a transformer (Dense, Embedding, LayerNormalization, Dropout) is Keras' own, so that LoRA, quantisation
 and export work as Keras gives them.
@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from bert4k import masks
+from bert4k.positions import Absolute, Places
 
 # Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
 # float32.
@@ -40,14 +41,13 @@ class KeysValues(NamedTuple):
     values: Any
 
 
-def written(memory: Any, places: Any, new: Any) -> Any:
-    """`memory` [B, N, M, D] with `new` [B, N, X, D] at `places`, int32 [B, X].
+def written(memory: Any, slots: Any, new: Any) -> Any:
+    """`memory` [B, N, M, D] with `new` [B, N, X, D] at `slots`, int32 [B, X].
 
-    As a scatter into rows of D numbers, which TensorFlow and JAX do in place where nobody needs the old memory any more: a step costs
-    what it writes, not what has been written."""
+    As a scatter into rows of D numbers, which JAX does in place where nobody needs the old memory any more."""
     rows, heads, room, size = memory.shape
     first = ops.reshape(ops.arange(rows * heads, dtype="int32") * room, (rows, heads, 1))
-    index = ops.reshape(first + places[:, None], (-1, 1))
+    index = ops.reshape(first + slots[:, None], (-1, 1))
     flat = ops.scatter_update(ops.reshape(memory, (-1, size)), index, ops.reshape(new, (-1, size)))
     return ops.reshape(flat, memory.shape)
 
@@ -68,15 +68,31 @@ class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
 
     `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]; H = heads x head size.
+
+    positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
+    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory.
     """
 
-    def __init__(self, num_heads: int, head_size: int, dropout: float = 0.0, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_heads: int,
+        head_size: int,
+        dropout: float = 0.0,
+        initializer: Any = "glorot_uniform",
+        positions: Absolute | None = None,
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.use_bias = use_bias
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
+        self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
         self.query, self.key, self.value, self.output_projection = (
             # A clone each: one random initializer used twice gives the same values twice.
-            keras.layers.Dense(num_heads * head_size, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name)
+            keras.layers.Dense(
+                num_heads * head_size, use_bias=use_bias, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name
+            )
             for name in ("query", "key", "value", "output")
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
@@ -85,11 +101,14 @@ class Attention(keras.layers.Layer):
         for projection in (self.query, self.key, self.value, self.output_projection):
             projection.build(x_shape)
 
-    def compute_output_shape(self, x_shape: tuple[int | None, ...], allowed_shape: Any = None) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, x_shape: tuple[int | None, ...], allowed_shape: Any = None, position_ids_shape: Any = None
+    ) -> tuple[int | None, ...]:
         return x_shape
 
-    def call(self, x: Any, allowed: Any, training: bool | None = None) -> Any:
-        return self.attend(x, self.keys_values(x), allowed, training)
+    def call(self, x: Any, allowed: Any, position_ids: Any = None, training: bool | None = None) -> Any:
+        places = None if position_ids is None else Places(position_ids, position_ids)
+        return self.attend(x, self.keys_values(x, position_ids), allowed, training, places)
 
     def split(self, x: Any) -> Any:
         """[B, L, N x D] -> [B, N, L, D]."""
@@ -101,40 +120,48 @@ class Attention(keras.layers.Layer):
         batch, _, length, _ = ops.shape(x)
         return self.output_projection(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.num_heads * self.head_size)))
 
-    def scaled_query(self, x: Any) -> Any:
+    def scaled_query(self, x: Any, position_ids: Any = None) -> Any:
         """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
-        return self.split(self.query(x) * (self.head_size**-0.5))
+        return self.positions.turned(self.split(self.query(x) * (self.head_size**-0.5)), position_ids)
 
-    def keys_values(self, x: Any) -> KeysValues:
+    def keys_values(self, x: Any, position_ids: Any = None) -> KeysValues:
         """Keys and values of x [B, L, H], each [B, N, L, D]."""
-        return KeysValues(self.split(self.key(x)), self.split(self.value(x)))
+        return KeysValues(self.positions.turned(self.split(self.key(x)), position_ids), self.split(self.value(x)))
 
-    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None) -> Any:
+    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None, places: Places | None = None) -> Any:
         """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]."""
-        weights = self.probabilities(x, memory, allowed)
+        weights = self.probabilities(x, memory, allowed, places)
         if self.dropout is not None:
             weights = self.dropout(weights, training=training)
-        return self.gather(weights, memory)
+        return self.gather(weights, memory, places)
 
-    def probabilities(self, x: Any, memory: KeysValues, allowed: Any) -> Any:
+    def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
-        return attention_weights(ops.matmul(self.scaled_query(x), ops.transpose(memory.keys, (0, 1, 3, 2))), allowed)
+        query = self.scaled_query(x, places and places.queries)
+        scores = ops.matmul(query, ops.transpose(memory.keys, (0, 1, 3, 2)))
+        return attention_weights(_plus(scores, self.positions.scores(query, places)), allowed)
 
-    def gather(self, weights: Any, memory: KeysValues) -> Any:
+    def gather(self, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
         """The outputs [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
-        return self.merge(ops.matmul(weights, memory.values))
+        return self.merge(_plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
 
-    def step(self, x: Any, source: KeysValues, target: KeysValues, places: Any, allowed: Any) -> tuple[Any, KeysValues]:
-        """New tokens x [B, X, H], whose keys and values are written to `places`, int32 [B, X], of the target's memory [B, N, M, D].
+    def step(
+        self, x: Any, source: KeysValues, target: KeysValues, slots: Any, allowed: Any, places: Places | None = None
+    ) -> tuple[Any, KeysValues]:
+        """New tokens x [B, X, H], whose keys and values are written to `slots`, int32 [B, X], of the target's memory [B, N, M, D].
 
         They look at the source's keys and values [B, N, S, D] and at the target's, the new ones included; allowed: bool
-        [B, 1, X, S + M]. Returns the outputs [B, X, H] and the new target.
+        [B, 1, X, S + M]; places: of the new tokens [B, X] and of all that they look at [B, S + M]. Returns the outputs [B, X, H] and
+        the new target.
         """
-        query, length = self.scaled_query(x), source.keys.shape[2]
-        target = KeysValues(*(written(memory, places, new) for memory, new in zip(target, self.keys_values(x), strict=True)))
+        position_ids, length = places and places.queries, source.keys.shape[2]
+        query, new = self.scaled_query(x, position_ids), self.keys_values(x, position_ids)
+        target = KeysValues(*(written(memory, slots, values) for memory, values in zip(target, new, strict=True)))
         scores = [ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) for keys in (source.keys, target.keys)]
-        weights = attention_weights(ops.concatenate(scores, axis=-1), allowed)  # [B, N, X, S + M]
-        return self.merge(ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)), target
+        scores = _plus(ops.concatenate(scores, axis=-1), self.positions.scores(query, places))  # [B, N, X, S + M]
+        weights = attention_weights(scores, allowed)
+        looked = ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)
+        return self.merge(_plus(looked, self.positions.values(weights, places))), target
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -142,7 +169,18 @@ class Attention(keras.layers.Layer):
             "head_size": self.head_size,
             "dropout": self.dropout_rate,
             "initializer": keras.initializers.serialize(self.initializer),
+            "positions": keras.saving.serialize_keras_object(self.positions),
+            "use_bias": self.use_bias,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Attention":
+        return cls(**config | {"positions": keras.saving.deserialize_keras_object(config["positions"])})
+
+
+def _plus(x: Any, more: Any) -> Any:
+    """x, and `more` where there is any."""
+    return x if more is None else x + more
 
 
 @keras.saving.register_keras_serializable("bert4k")
@@ -213,3 +251,40 @@ class Bias(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"bias_initializer": keras.initializers.serialize(self.bias_initializer)}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class UnitNormalization(keras.layers.Layer):
+    """Divides by the root of the mean square of the last axis (RMSNorm, arXiv:1910.07467, without its gain): nothing is learned."""
+
+    def __init__(self, epsilon: float = 1e-12, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def call(self, x: Any) -> Any:
+        x32 = ops.cast(x, "float32")
+        return ops.cast(x32 * ops.rsqrt(ops.mean(ops.square(x32), axis=-1, keepdims=True) + self.epsilon), x.dtype)
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return x_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class TiedProjection(keras.layers.Dense):
+    """A dense layer without a bias whose kernel is also used the other way round: `layer(x, reverse=True)` is x times its transpose."""
+
+    def __init__(self, units: int, use_bias: bool = False, **kwargs: Any) -> None:
+        super().__init__(units, use_bias=use_bias, **kwargs)
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        super().build(x_shape)
+        self.input_spec = None  # what comes the other way has the other width
+
+    def call(self, x: Any, reverse: bool = False) -> Any:
+        return ops.matmul(x, ops.transpose(self.kernel)) if reverse else super().call(x)
+
+    def compute_output_spec(self, x: Any, reverse: bool = False) -> Any:
+        return keras.KerasTensor((*x.shape[:-1], self.kernel.shape[0] if reverse else self.units), self.compute_dtype)

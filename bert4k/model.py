@@ -23,25 +23,34 @@ from bert4k import masks
 from bert4k.backend import owned
 from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from bert4k.layers import ACTIVATIONS, Attention, Bias, TokenInputs
+from bert4k.families import FAMILIES
+from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs, UnitNormalization
+from bert4k.positions import in_attention
 
 # Each output, and which parts (by the first word of their names) it takes beyond embeddings and blocks.
-HEADS: dict[str, set[str]] = {"sequence": set(), "pooled": {"pooled"}, "mlm": {"mlm"}, "nsp": {"pooled", "nsp"}}
-OUTPUTS = tuple(HEADS)
+HEADS: dict[str, set[str]] = {
+    "sequence": set(),
+    "pooled": {"pooled"},
+    "mlm": {"mlm"},
+    "nsp": {"pooled", "nsp"},
+    "discriminator": {"discriminator"},
+}
+OUTPUTS = FAMILIES["bert"].outputs  # those of BERT; config.outputs are those of the config's family
 
 Attend = Callable[[Attention, Any], Any]
 
 
 @keras.saving.register_keras_serializable("bert4k")
 class Transformer(keras.Model):
-    """A post-norm transformer encoder (BERT, Devlin et al. 2018, arXiv:1810.04805) under any attention mask.
+    """A post-norm transformer encoder (BERT, Devlin et al. 2018, arXiv:1810.04805) under any attention mask, of the kinds that its
+    config chooses: of position, of shared layers, of factorised embeddings.
 
     Inputs, a dict: "token_ids" int32 [B, L]; optionally "segment_ids" int32 [B, L] (default 0), "real" bool [B, L]
     (default: the token is not padding), "position_ids" int32 [B, L]; "document_ids" int32 [B, L] when the mask uses
     `same_document`; "order" int32 [B, L] when it uses `permuted` without an order or seed of its own.
 
-    outputs: any of "sequence" [B, L, H], "pooled" [B, H] (tanh of the first token), "mlm" [B, L, V] and "nsp" [B, 2], both
-    logits. One gives an array, several give a dict.
+    outputs: any of "sequence" [B, L, H], "pooled" [B, H] (tanh of the first token) and, all logits, "mlm" [B, L, V], "nsp" [B, 2]
+    (ALBERT's sentence order, too) and "discriminator" [B, L] (ELECTRA: the token was replaced). One gives an array, several give a dict.
 
     values: initial values of weights by name (`weight_names`), each read once, when its weight is built; the others start
     random. parts: the layers of another Transformer, to share them.
@@ -68,7 +77,7 @@ class Transformer(keras.Model):
             symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
             tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
             segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
-            x = self.run(inputs["token_ids"], segment_ids, position_ids, lambda attention, x: attention(x, allowed))
+            x = self.run(inputs["token_ids"], segment_ids, position_ids, lambda attention, x: attention(x, allowed, position_ids))
             heads = {name: self.head(name, x) for name in self.output_kinds}
         super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
 
@@ -85,49 +94,73 @@ class Transformer(keras.Model):
         def random() -> keras.initializers.Initializer:  # a new one each time: used twice, it would give the same values twice
             return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
-        def dense(name: str, units: int, activation: Any = None) -> None:
-            add(keras.layers.Dense, name, units, activation=activation, kernel_initializer=random())
+        def dense(name: str, units: int, activation: Any = None, use_bias: bool = True) -> None:
+            add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=random())
 
         def norm(name: str) -> None:
-            add(keras.layers.LayerNormalization, name, epsilon=config.layer_norm_eps)
+            add({"layer": keras.layers.LayerNormalization, "unit": UnitNormalization}[config.norm], name, epsilon=config.layer_norm_eps)
 
-        def embedding(kind: type[keras.layers.Layer], name: str, rows: int, **kwargs: Any) -> None:
-            add(kind, name, rows, config.hidden_size, embeddings_initializer=random(), **kwargs)
+        def embedding(name: str, rows: int, width: int) -> None:
+            if rows:
+                add(keras.layers.Embedding, name, rows, width, embeddings_initializer=random())
 
+        width = config.embedding_width
         # Keras does not cast embeddings by itself, so that under mixed precision the product over the vocabulary would be in float32.
-        embedding(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size, reverse_dtype=_dtype_policy(dtype).compute_dtype)
-        embedding(keras.layers.Embedding, "embeddings/segment", config.type_vocab_size)
-        embedding(keras.layers.Embedding, "embeddings/position", config.max_position_embeddings)
+        cast = {"embeddings_initializer": random(), "reverse_dtype": _dtype_policy(dtype).compute_dtype}
+        add(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size, width, **cast)
+        if config.projected == "tokens":
+            width = config.hidden_size
+            add(TiedProjection, "embeddings/projection", width, kernel_initializer=random())
+        embedding("embeddings/segment", config.type_vocab_size, width)
+        if config.position == "absolute":
+            embedding("embeddings/position", config.position_offset + config.max_position_embeddings, width)
+        embedding("embeddings/task", config.task_type_vocab_size, width)
         norm("embeddings/norm")
+        if config.projected == "all":
+            dense("embeddings/projection", config.hidden_size)
         add(keras.layers.Dropout, "dropout", config.hidden_dropout_prob)
-        for block in (f"block_{index}" for index in range(config.num_hidden_layers)):
+        positions = in_attention(config)
+        for block in (f"block_{index}" for index in range(config.groups)):
             attention = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
-            add(Attention, f"{block}/attention", *attention, initializer=random())
+            add(Attention, f"{block}/attention", *attention, initializer=random(), positions=positions, use_bias=config.use_bias)
             norm(f"{block}/attention_norm")
-            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act])
-            dense(f"{block}/feed_forward/outer", config.hidden_size)
+            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
+            dense(f"{block}/feed_forward/outer", config.hidden_size, use_bias=config.use_bias)
             norm(f"{block}/feed_forward_norm")
         if {"pooled", "nsp"} & set(self.output_kinds):
             dense("pooled/dense", config.hidden_size, "tanh")
         if "nsp" in self.output_kinds:
             dense("nsp/dense", 2)
-        if "mlm" in self.output_kinds:
-            dense("mlm/dense", config.hidden_size, ACTIVATIONS[config.hidden_act])
+        if "mlm" in self.output_kinds and config.mlm_head == "plain":
+            add(keras.layers.Identity, "mlm")
+        elif "mlm" in self.output_kinds:
+            dense("mlm/dense", width, ACTIVATIONS[config.hidden_act])
             norm("mlm/norm")
             add(Bias, "mlm")
+        if "discriminator" in self.output_kinds:
+            dense("discriminator/dense", config.hidden_size, ACTIVATIONS[config.hidden_act])
+            dense("discriminator/output", 1)
         return parts
 
     def embed(self, token_ids: Any, segment_ids: Any, position_ids: Any) -> Any:
         """Token, segment and position ids, each [B, L], to [B, L, H]."""
-        parts = self.parts
-        x = parts["embeddings/token"](token_ids) + parts["embeddings/segment"](segment_ids)
-        x = x + parts["embeddings/position"](position_ids)
-        return parts["dropout"](parts["embeddings/norm"](x))
+        parts, config = self.parts, self.config
+        x = parts["embeddings/token"](token_ids)
+        if config.projected == "tokens":
+            x = parts["embeddings/projection"](x)
+        if "embeddings/segment" in parts:  # a single row is every token's
+            x = x + parts["embeddings/segment"](segment_ids if config.type_vocab_size > 1 else ops.zeros_like(token_ids))
+        if "embeddings/position" in parts:
+            x = x + parts["embeddings/position"](position_ids + config.position_offset if config.position_offset else position_ids)
+        if "embeddings/task" in parts:  # of its tasks, all but the first are of pretraining
+            x = x + parts["embeddings/task"](ops.zeros_like(token_ids))
+        x = parts["dropout"](parts["embeddings/norm"](x))
+        return parts["embeddings/projection"](x) if config.projected == "all" else x
 
     def block(self, index: int, x: Any, attend: Attend) -> Any:
         """Layer `index` on x [B, L, H]. `attend(layer, x)` runs an Attention layer under the model's mask (and, in
         decoding, on its cache)."""
-        parts, block = self.parts, f"block_{index}"
+        parts, block = self.parts, f"block_{self.config.group(index)}"
         attended = parts["dropout"](attend(parts[f"{block}/attention"], x))
         x = parts[f"{block}/attention_norm"](x + attended)
         inner = parts[f"{block}/feed_forward/inner"](x)
@@ -144,9 +177,14 @@ class Transformer(keras.Model):
             case "nsp":
                 return parts["nsp/dense"](self.head("pooled", x))
             case "mlm":
-                x = parts["mlm/norm"](parts["mlm/dense"](x))
+                if "mlm/dense" in parts:
+                    x = parts["mlm/norm"](parts["mlm/dense"](x))
+                if self.config.projected == "tokens":
+                    x = parts["embeddings/projection"](x, reverse=True)
                 return parts["mlm"](parts["embeddings/token"](x, reverse=True))
-        raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, OUTPUTS)} Outputs are {', '.join(OUTPUTS)}.")
+            case "discriminator":
+                return parts["discriminator/output"](parts["discriminator/dense"](x))[..., 0]
+        raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, HEADS)} Outputs are {', '.join(HEADS)}.")
 
     def run(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend) -> Any:
         """Embedding and all blocks, on symbolic tensors or arrays [B, L]; attention as `attend` does it. [B, L, H]."""
@@ -188,7 +226,8 @@ class Transformer(keras.Model):
                     projection = getattr(part, attribute)
                     if name in layers:
                         projection.enable_lora(rank)
-                        projection.bias.trainable = False
+                        if projection.bias is not None:
+                            projection.bias.trainable = False
                     else:
                         projection.trainable = False
 
@@ -319,6 +358,8 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
     rows = {"token_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
     for name, count in rows.items():
         ids = inputs.get(name)
+        if name == "segment_ids" and count < 2:
+            continue  # all are alike to the embedding, and what they are to the mask has no bound
         if isinstance(ids, list | np.ndarray):
             ids = np.asarray(ids)
             if ids.min() < 0 or ids.max() >= count:
@@ -386,8 +427,8 @@ def _dtype_policy(dtype: Any) -> Any:
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
     if isinstance(outputs, str) or not outputs:
-        raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {', '.join(OUTPUTS)}, such as outputs=('mlm',).")
+        raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {', '.join(HEADS)}, such as outputs=('mlm',).")
     for name in outputs:
-        if name not in OUTPUTS:
-            raise ConfigError(f"There is no output {name!r}.{did_you_mean(str(name), OUTPUTS)} Outputs are {', '.join(OUTPUTS)}.")
+        if name not in HEADS:
+            raise ConfigError(f"There is no output {name!r}.{did_you_mean(str(name), HEADS)} Outputs are {', '.join(HEADS)}.")
     return tuple(outputs)

@@ -5,10 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from bert4k.checkpoints.tables import Table
-from bert4k.pretrained import google_bert, huggingface_bert
+from bert4k.errors import CheckpointError
+from bert4k.families import checked
+from bert4k.pretrained import (
+    google_albert,
+    google_bert,
+    google_electra,
+    huggingface_albert,
+    huggingface_bert,
+    huggingface_electra,
+    huggingface_roberta,
+)
 
+_FILES = (
+    google_bert,
+    google_albert,
+    google_electra,
+    huggingface_bert,
+    huggingface_albert,
+    huggingface_electra,
+    huggingface_roberta,
+)
+# (family, layout) -> its table.
+TABLES: dict[tuple[str, str], Table] = {(table.family, table.layout): table for file in _FILES for table in file.TABLES}
 # Layout -> the table of BERT in it.
-BERT: dict[str, Table] = {table.layout: table for table in (google_bert.TABLE, huggingface_bert.TABLE)}
+BERT: dict[str, Table] = {layout: table for (family, layout), table in TABLES.items() if family == "bert"}
 
 _HERE = Path(__file__).parent
 
@@ -28,3 +49,15 @@ def catalogue() -> dict[str, dict[str, Any]]:
 def folder_of(name: str) -> Path:
     """Where a checkpoint of the catalogue stands, if it comes with bert4k."""
     return _HERE / name
+
+
+def table_of(family: str, layout: str) -> Table:
+    """The table of a family in a layout. Raises `CheckpointError` when it was never released so."""
+    title = checked(family).title
+    if (family, layout) not in TABLES:
+        layouts = [other for name, other in TABLES if name == family]
+        raise CheckpointError(
+            f"{title} has no {layout} layout: its tensors have names in {' and '.join(layouts) or 'none'} only."
+            f" Use format={(layouts or ['keras'])[0]!r}, or 'keras'."
+        )
+    return TABLES[family, layout]

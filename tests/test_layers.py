@@ -173,10 +173,13 @@ def test_cached_steps_are_the_rows_of_full_attention(case: tuple[masks.Mask, np.
     )  # [B, W, T, H]
 
     memory = layer.keys_values(ops.convert_to_tensor(source))
-    cache = KeysValues(*(ops.zeros((batch, hypotheses, HEADS, targets, SIZE)) for _ in range(2)))
+    cache = KeysValues(*(ops.zeros((batch, HEADS, hypotheses * targets, SIZE)) for _ in range(2)))
+    own = np.repeat(np.eye(hypotheses, dtype=bool), targets, axis=1)  # which of the memory's slots a hypothesis has written
     for slot in range(targets):
-        row = mask(tokens.rows(ops.convert_to_tensor(sources + slot, "int32"), 1), tokens)
-        out, cache = layer.step(ops.convert_to_tensor(target[:, :, slot]), memory, cache, slot, row)
+        row = numpy(allowed)[:, :, [sources + slot] * hypotheses]
+        row = np.concatenate([row[..., :sources], np.tile(row[..., sources:], hypotheses) & own], axis=-1)
+        slots = np.tile(np.arange(hypotheses) * targets + slot, (batch, 1)).astype("int32")
+        out, cache = layer.step(ops.convert_to_tensor(target[:, :, slot]), memory, cache, *map(ops.convert_to_tensor, (slots, row)))
         np.testing.assert_allclose(numpy(out), full[:, :, slot], atol=2e-6, err_msg=f"{mask}, slot {slot}")
 
 

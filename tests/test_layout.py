@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 # The layout of the design, top to bottom: each part imports only parts above it (and, within a folder, never in a circle).
 ORDER = """
-    errors quiet progress transfer archives config backend masks canvas pictures positions layers model families checkpoints tokenizers
+    errors quiet progress transfer archives families config backend masks canvas pictures positions layers model checkpoints tokenizers
     decoding attention_maps structured training pretraining pretrained download hub recipe tasks cli __main__
 """.split()
 # These use the library as its users do, by its public names.

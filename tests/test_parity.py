@@ -186,7 +186,7 @@ def our_gradients(model: Transformer, batch: dict[str, np.ndarray], weights: dic
 
     def loss() -> Any:
         out = model(batch, training=False)
-        return sum(ops.sum(out[name] * ops.convert_to_tensor(weights[name])) for name in OUTPUTS)
+        return sum(ops.sum(out[name] * ops.convert_to_tensor(value)) for name, value in weights.items())
 
     match keras.backend.backend():
         case "tensorflow":

@@ -21,10 +21,13 @@ class Mark(NamedTuple):
 
 # The first that fits is the answer, so what is particular comes before what is common.
 MARKS = (
-    Mark("albert", r"^albert\.|/layer_shared/|word_embeddings_2|embedding_hidden_mapping_in|encoder/transformer/group_"),
-    Mark("electra", r"^(electra|discriminator|generator)[./]|(discriminator|generator)_predictions|embeddings_project"),
+    Mark("albert_zh", r"/layer_shared/|word_embeddings_2$"),
+    Mark("albert", r"^albert\.|encoder/transformer/group_|albert_layer_groups"),
+    Mark("electra_generator", r"^generator_(predictions|lm_head)[./]", r"^discriminator_predictions[./]"),
+    Mark("electra", r"^(electra|discriminator|generator)[./]|(discriminator|generator)_predictions"),
     Mark("distilbert", r"^distilbert\."),
-    Mark("roberta", r"^(xlm_)?roberta\.|^lm_head\.layer_norm"),
+    Mark("roberta or xlm_roberta", r"^(xlm_)?roberta\.|^lm_head\.layer_norm"),
+    Mark("roformer_v2", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings|LayerNorm|[./]bias$"),
     Mark("roformer", r"^roformer\.|encoder\.embed_positions"),
     Mark("ernie", r"^ernie\."),
     Mark("deberta", r"^deberta\.|rel_embeddings"),
@@ -32,9 +35,14 @@ MARKS = (
     Mark("t5", r"\.SelfAttention\.|/SelfAttention/|(encoder|decoder)[./]block[._]\d"),
     Mark("gpt2", r"^(transformer\.)?h\.\d+\.|^model/h\d+/|(^|\.)wte\."),
     Mark("xlnet", r"^transformer\.layer\.\d+\.rel_attn|^model/transformer/layer_\d+/rel_attn"),
-    Mark("nezha or roformer", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings"),
+    Mark("roformer or nezha", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings"),
     Mark("bert", r"layer[._]\d+[./]attention[./]self[./]query"),
 )
+
+
+def may_be(recognised: str, family: str) -> bool:
+    """Whether names that were `recognise`d so may be of `family`: some families share their names, and some names tell nothing."""
+    return recognised == "unknown" or family in recognised.split(" or ")
 
 
 def recognise(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert4k.checkpoints.recognise import OPTIMIZER, recognise
+from bert4k.checkpoints.recognise import OPTIMIZER, may_be, recognise
 from bert4k.checkpoints.stored import Array, Spec, Stored
 from bert4k.errors import CheckpointError, nearest
 
@@ -88,7 +88,7 @@ class Report:
         if not missing and not self.misshapen:
             return
         problems = [f"{self.path} does not fit the model."]
-        other_family = self.family not in (self.expected_family, "unknown")
+        other_family = not may_be(self.family, self.expected_family)
         if other_family:
             problems.append(f"Its tensor names look like {self.family.upper()}, and the model is {self.expected_family.upper()}.")
         if missing:
@@ -108,7 +108,8 @@ class Report:
             listed = ", ".join(self.unused[:8]) + (" ..." if len(self.unused) > 8 else "")
             problems.append(f"Unused in the checkpoint, {len(self.unused)}: {listed}.")
         if other_family:
-            problems.append(f"Load a {self.expected_family.upper()} checkpoint instead.")
+            known = self.family.split(" or ")[0]
+            problems.append(f"Load a {self.expected_family.upper()} checkpoint instead, or say whose it is, such as model={known!r}.")
         elif self.misshapen:
             problems.append("Use the config and vocab.txt that were released with these weights, or correct the override.")
         if missing and not other_family:

@@ -25,6 +25,7 @@ from bert4k.backend import compiled, loops_are_compiled, repeat_while
 from bert4k.decoding.samplers import IMPOSSIBLE, Sampler
 from bert4k.layers import Attention, KeysValues
 from bert4k.model import Transformer
+from bert4k.positions import Places
 
 OPEN = -1  # the step of a blank in which nothing stands
 _FAR = 2**30
@@ -186,7 +187,7 @@ class InPlace(Program):
         number = ops.maximum(request.blank, 0)
         filled = ops.logical_and(request.blank >= 0, ops.take_along_axis(state.steps, number, axis=1) >= 0)
         token_ids = ops.where(filled, ops.take_along_axis(state.tokens, number, axis=1), request.token_ids)
-        x = self.model.run(token_ids, request.segment_ids, position_ids, lambda attention, x: attention(x, allowed))
+        x = self.model.run(token_ids, request.segment_ids, position_ids, lambda attention, x: attention(x, allowed, position_ids))
         return ops.take_along_axis(x, ops.take_along_axis(request.at, asked, axis=1)[..., None], axis=1), ()
 
 
@@ -201,12 +202,12 @@ class Unseen(Program):
         given = ops.logical_and(request.real, ops.less(request.blank, 0))
         tokens = self.model.mask.tokens(request.segment_ids, given, order=ops.zeros_like(request.token_ids))
         allowed = self.model.mask(tokens, tokens)
-        position_ids = ops.maximum(ops.cumsum(ops.cast(request.real, "int32"), axis=1) - 1, 0)  # blanks have positions, too
+        position_ids = _positions(request)
         memory: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
-            memory.append(attention.keys_values(x))
-            return attention.attend(x, memory[-1], allowed)
+            memory.append(attention.keys_values(x, position_ids))
+            return attention.attend(x, memory[-1], allowed, places=Places(position_ids, position_ids))
 
         self.model.run(request.token_ids, request.segment_ids, position_ids, attend)
         return given, tuple(memory)
@@ -230,14 +231,15 @@ class Unseen(Program):
         times = [ops.take_along_axis(state.steps, newest, axis=1) + 1, ops.broadcast_to(state.step, asked.shape)]
         looking = self.model.mask.tokens(segment_ids, ops.ones_like(who, "bool"), order=ops.concatenate(times, axis=1))
         allowed = self.model.mask(looking, self._keys(request, given, state))
+        places = Places(position_ids, ops.concatenate([_positions(request), request.at], axis=1))
         slots: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
             layer = len(slots)
-            new = attention.keys_values(x[:, :1])
+            new = attention.keys_values(x[:, :1], position_ids[:, :1])
             slots.append(KeysValues(*(ops.where(here, *pair) for pair in zip(new, state.slots[layer], strict=True))))
             both = KeysValues(*(ops.concatenate(pair, axis=2) for pair in zip(memory[layer], slots[-1], strict=True)))
-            return attention.attend(x, both, allowed)
+            return attention.attend(x, both, allowed, places=places)
 
         return self.model.run(token_ids, segment_ids, position_ids, attend)[:, 1:], tuple(slots)
 
@@ -247,6 +249,11 @@ class Unseen(Program):
         real = ops.concatenate([given, state.steps >= 0], axis=1)
         order = ops.concatenate([ops.zeros_like(request.token_ids), state.steps + 1], axis=1)
         return self.model.mask.tokens(segment_ids, real, order=order)
+
+
+def _positions(request: Request) -> Any:
+    """The position ids of all tokens, int32 [B, L]: blanks have theirs, too."""
+    return ops.maximum(ops.cumsum(ops.cast(request.real, "int32"), axis=1) - 1, 0)
 
 
 class Filler:

@@ -30,6 +30,7 @@ from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import Book, Hypotheses, Sampler, keep, last_tokens, pick
 from bert4k.layers import Attention, KeysValues
 from bert4k.model import Transformer
+from bert4k.positions import Places
 
 
 class Sources(NamedTuple):
@@ -83,8 +84,8 @@ class Program:
         """T: the places of the longest text, and of what a step may write behind it and take back."""
         return self.length + max(self.proposals, int(self.cloze))
 
-    def positions(self, tokens: masks.Tokens) -> Any:
-        """Position ids. What is written only to be taken back may stand behind the model's last."""
+    def position_ids(self, tokens: masks.Tokens) -> Any:
+        """Where the tokens stand, int32 [B, L]. What is written only to be taken back may stand behind the model's last."""
         return ops.clip(tokens.index, 0, self.model.config.max_position_embeddings - 1)
 
     def prefill(self, request: Request) -> tuple[Any, Sources]:
@@ -99,15 +100,15 @@ class Program:
             token_ids = ops.concatenate([token_ids, ops.broadcast_to(request.mask, (rows, 1))], axis=1)
             seen, last = length + 1, ops.full_like(last, length)
         looking = tokens.rows(0, seen)
-        allowed = self.model.mask(looking, looking)
+        allowed, position_ids = self.model.mask(looking, looking), self.position_ids(looking)
         cache: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
-            memory = attention.keys_values(x)
+            memory = attention.keys_values(x, position_ids)
             cache.append(KeysValues(*(part[:, :, :length] for part in memory)))
-            return attention.attend(x, memory, allowed)
+            return attention.attend(x, memory, allowed, places=Places(position_ids, position_ids))
 
-        x = self.model.run(token_ids, segments[:, :seen], self.positions(looking), attend)
+        x = self.model.run(token_ids, segments[:, :seen], position_ids, attend)
         x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
         return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache))
 
@@ -122,23 +123,23 @@ class Program:
         slot = ops.reshape(slot, flat)
         looking = sources.tokens.at(length + slot)
         allowed = self.model.mask(looking, sources.tokens)  # [B, 1, W x Q, S + T]
+        places = Places(self.position_ids(looking), self.position_ids(sources.tokens))
         if width > 1:
             hypothesis = ops.arange(width, dtype="int32")
             own = ops.equal(writer[:, :, None, None], hypothesis[:, None])  # [B, W, 1, W, T]
             among = ops.logical_and(ops.reshape(allowed[..., length:], (rows, width, count, 1, slots)), own)
             allowed = ops.concatenate([allowed[..., :length], ops.reshape(among, (rows, 1, width * count, width * slots))], axis=-1)
-            places = slot + ops.repeat(hypothesis * slots, count)
-        else:
-            places = slot
+            slot = slot + ops.repeat(hypothesis * slots, count)
+            places = places._replace(keys=ops.concatenate([places.keys[:, :length]] + [places.keys[:, length:]] * width, axis=1))
         new: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
             layer = len(new)
-            x, target = attention.step(x, sources.cache[layer], cache[layer], places, allowed)
+            x, target = attention.step(x, sources.cache[layer], cache[layer], slot, allowed, places)
             new.append(target)
             return x
 
-        x = self.model.run(ops.reshape(token, flat), ops.full(flat, self.segment, "int32"), self.positions(looking), attend)
+        x = self.model.run(ops.reshape(token, flat), ops.full(flat, self.segment, "int32"), places.queries, attend)
         if self.cloze:  # only the [MASK]s are asked
             x, count = x[:, count - 1 :: count], 1
         log_probs = self.log_probs(x)

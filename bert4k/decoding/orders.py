@@ -22,6 +22,7 @@ from bert4k.decoding.batches import bucket, by_length, length_bucket, padded
 from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.layers import Attention
 from bert4k.model import Transformer
+from bert4k.positions import Places
 from bert4k.progress import track
 from bert4k.tokenizers import Tokenizer
 
@@ -157,11 +158,13 @@ def _log_probs(model: Transformer, token_ids: Any, segment_ids: Any, real: Any, 
     everybody = masks.Tokens(*(ops.concatenate(pair, axis=1) for pair in zip(content, queries, strict=True)))
     allowed = model.mask(everybody, content)  # no query is among the keys: nobody sees one
 
+    position_ids = ops.concatenate([ops.maximum(content.index, 0), at], axis=1)
+    places = Places(position_ids, position_ids[:, :length])
+
     def attend(attention: Attention, x: Any) -> Any:
-        return attention.attend(x, attention.keys_values(x[:, :length]), allowed)
+        return attention.attend(x, attention.keys_values(x[:, :length], places.keys), allowed, places=places)
 
     everything = ops.concatenate([token_ids, ops.broadcast_to(mask_id, at.shape)], axis=1)
-    position_ids = ops.concatenate([ops.maximum(content.index, 0), at], axis=1)
     x = model.run(everything, everybody.segment, position_ids, attend)[:, length:]
     log_probs = ops.log_softmax(ops.cast(model.head("mlm", x), "float32"), axis=-1)
     return ops.take_along_axis(log_probs, ops.take_along_axis(token_ids, at, axis=1)[..., None], axis=-1)[..., 0]

@@ -272,7 +272,9 @@ def test_albert_is_recognised(tmp_path: Path, ours: dict[str, np.ndarray]) -> No
     arrays = {name.replace("layer_0", "layer_shared"): array for name, array in BERT["google"].save(ours).items()}
     arrays = {name: array for name, array in arrays.items() if "layer_1" not in name and "layer_2" not in name}
     report = BERT["google"].bind(stored_as("google", tmp_path, arrays), SHAPES, LAYERS).report
-    with pytest.raises(CheckpointError, match=r"look like ALBERT, and the model is BERT.*Load a BERT checkpoint instead"):
+    with pytest.raises(
+        CheckpointError, match=r"look like ALBERT_ZH, and the model is BERT.*Load a BERT checkpoint instead, .* model='albert_zh'"
+    ):
         report.raise_if_wrong()
 
 

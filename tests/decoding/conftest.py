@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,28 @@ CHARACTERS = list("一二三四五六七八九十上下左右东西南北中")
 SOURCES = ["一", "二三", "东西南北", "上下左右中", "", "一", "十九八七六五", "九零"]
 
 
-def tiny_model(vocabulary: int = 24, seed: int = 2, layers: int = 2, mask: str = "encoder", kind: Any = None, **settings: Any) -> Any:
-    """A model whose weights, biases and gains included, are all random; the end token is made likely enough to come."""
+def tiny_model(
+    vocabulary: int = 24,
+    seed: int = 2,
+    layers: int = 2,
+    mask: str = "encoder",
+    kind: Any = None,
+    kinds: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Any:
+    """A model whose weights, biases and gains included, are all random; the end token is made likely enough to come.
+
+    kinds: more of its config."""
     from bert4k.config import Config
     from bert4k.model import Transformer
 
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 48}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = Config(vocab_size=vocabulary, num_hidden_layers=layers, **shape, **dropout)
+    config = Config(vocab_size=vocabulary, num_hidden_layers=layers, **shape, **dropout, **kinds or {})
     model = (kind or Transformer)(config, mask, ("mlm", "pooled"), **settings)
     randomise(model, seed)
-    bias = model.parts["mlm"].bias
-    bias.assign_add(np.eye(vocabulary, dtype="float32")[SPECIAL.index("[SEP]")] * 2.0)
+    if hasattr(model.parts["mlm"], "bias"):
+        model.parts["mlm"].bias.assign_add(np.eye(vocabulary, dtype="float32")[SPECIAL.index("[SEP]")] * 2.0)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Decoding written out the slow way: a BERT in NumPy without a cache, and greedy, sampling and beam search in plain Python.
+"""Decoding written out the slow way: a model in NumPy without a cache, and greedy, sampling and beam search in plain Python.
 
 Nothing here uses the library's layers, masks or samplers. A hypothesis is computed anew, whole, for every token that is added.
 """
@@ -42,9 +42,11 @@ class Bert:
         self.weights = {name: value.astype("float64") for name, value in model.weight_values().items()}
 
     def dense(self, name: str, x: np.ndarray) -> np.ndarray:
-        return x @ self.weights[f"{name}/kernel"] + self.weights[f"{name}/bias"]
+        return x @ self.weights[f"{name}/kernel"] + self.weights.get(f"{name}/bias", 0.0)
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        if self.config.norm == "unit":
+            return x / np.sqrt((x**2).mean(-1, keepdims=True) + self.config.layer_norm_eps)
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
         return x * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
 
@@ -52,19 +54,49 @@ class Bert:
         self, ids: Sequence[int], segments: Sequence[int], places: Sequence[int] | None = None, allowed: np.ndarray | None = None
     ) -> np.ndarray:
         """The last layer, [L, H]. places: position ids if they are not 0, 1, 2 ...; allowed: bool [L, L], if not what the mask says."""
-        places = range(len(ids)) if places is None else places
+        config, weights = self.config, self.weights
+        places = list(range(len(ids)) if places is None else places)
         allowed = rules.matrix(self.rule, [(segment, True) for segment in segments]) if allowed is None else allowed
-        table = {kind: self.weights[f"embeddings/{kind}/embeddings"] for kind in ("token", "segment", "position")}
-        x = table["token"][list(ids)] + table["segment"][list(segments)] + table["position"][list(places)]
+        table = {kind: weights.get(f"embeddings/{kind}/embeddings") for kind in ("token", "segment", "position", "task")}
+        x = table["token"][list(ids)]
+        if config.embedding_projection == "tokens":
+            x = x @ weights["embeddings/projection/kernel"]
+        if table["segment"] is not None:  # a single row is every token's
+            x = x + table["segment"][[segment if len(table["segment"]) > 1 else 0 for segment in segments]]
+        if table["position"] is not None:
+            x = x + table["position"][[place + config.position_offset for place in places]]
+        if table["task"] is not None:
+            x = x + table["task"][0]
         x = self.norm("embeddings/norm", x)
-        for block in (f"block_{index}" for index in range(self.config.num_hidden_layers)):
+        if "embeddings/projection/bias" in weights:
+            x = self.dense("embeddings/projection", x)
+        different = len({name.partition("/")[0] for name in weights if name.startswith("block_")})
+        for block in (f"block_{index // (config.num_hidden_layers // different)}" for index in range(config.num_hidden_layers)):
             query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
-            heads = np.split(np.arange(self.config.hidden_size), self.config.num_attention_heads)
-            looked = np.concatenate([rules.attention(query[:, head], key[:, head], value[:, head], allowed) for head in heads], axis=1)
+            heads = np.split(np.arange(config.hidden_size), config.num_attention_heads)
+            looked = np.concatenate([self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads], axis=1)
             x = self.norm(f"{block}/attention_norm", x + self.dense(f"{block}/attention/output", looked))
-            inner = gelu(self.dense(f"{block}/feed_forward/inner", x))
+            inner = ACTIVATIONS[config.hidden_act](self.dense(f"{block}/feed_forward/inner", x))
             x = self.norm(f"{block}/feed_forward_norm", x + self.dense(f"{block}/feed_forward/outer", inner))
         return x
+
+    def head(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """One head of attention, [L, D], with the positions of its kind."""
+        size = query.shape[1]
+        if self.config.position == "rotary":  # a pair of numbers is a complex one, and a position turns it
+            query, key = (turned(x, places) for x in (query, key))
+        if self.config.position != "relative":
+            return rules.attention(query, key, value, allowed)
+        farthest, out = self.config.max_relative_position, np.zeros(query.shape)
+        for i, here in enumerate(places):
+            wave = np.zeros(key.shape)  # NEZHA's a_ij: sine and cosine of the clipped distance, counted from the farthest on the left
+            for j, there in enumerate(places):
+                distance = max(-farthest, min(farthest, there - here)) + farthest
+                for k in range(size // 2):
+                    angle = distance / 10000 ** (2 * k / size)
+                    wave[j, 2 * k], wave[j, 2 * k + 1] = math.sin(angle), math.cos(angle)
+            out[i] = rules.attention(query[i : i + 1], key + wave, value + wave, allowed[i : i + 1])[0]
+        return out
 
     def log_probs(self, ids: Sequence[int], segments: Sequence[int]) -> np.ndarray:
         """Log-probabilities over the vocabulary, [L, V]."""
@@ -72,7 +104,12 @@ class Bert:
 
     def told(self, x: np.ndarray) -> np.ndarray:
         """Log-probabilities over the vocabulary of the last layer x [..., H]: [..., V]."""
-        x = self.norm("mlm/norm", gelu(self.dense("mlm/dense", x)))
+        if "mlm/bias" not in self.weights:
+            logits = x @ self.weights["embeddings/token/embeddings"].T
+            return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        x = self.norm("mlm/norm", ACTIVATIONS[self.config.hidden_act](self.dense("mlm/dense", x)))
+        if self.config.embedding_projection == "tokens":
+            x = x @ self.weights["embeddings/projection/kernel"].T
         logits = x @ self.weights["embeddings/token/embeddings"].T + self.weights["mlm/bias"]
         return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
@@ -88,6 +125,21 @@ class Bert:
 
 def gelu(x: np.ndarray) -> np.ndarray:
     return x * 0.5 * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return x * 0.5 * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": lambda x: np.maximum(x, 0)}
+
+
+def turned(x: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """RoFormer's rotation of x [L, D], by complex numbers."""
+    pairs = x[:, 0::2] + 1j * x[:, 1::2]
+    angles = np.outer(places, [10000.0 ** (-2 * k / x.shape[1]) for k in range(pairs.shape[1])])
+    pairs = pairs * np.exp(1j * angles)
+    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
 
 
 def constrained(

@@ -1,0 +1,133 @@
+"""How a model knows where its tokens stand: one class for each kind of position.
+
+A kind may act on queries and keys when they are made (`turned`), on their products (`scores`) and on what is gathered from the values
+(`values`); it does nothing where its class says nothing. Absolute positions are rows of a table in the embedding, so they do nothing here.
+
+All that is known of a token's place is its position id. Cached decoding is therefore the same code with other arrays: the query is one
+token, the keys are the cache's slots, each turned by its own position when it was written, and `Places` says where both stand.
+
+Shapes: B batch, N heads, Q queries, K keys, L tokens, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4k.config import Config
+
+
+class Places(NamedTuple):
+    """Position ids of queries int32 [B, Q] and of keys int32 [B, K]."""
+
+    queries: Any
+    keys: Any
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Absolute:
+    """A trained row for each position, added to the token's embedding (BERT, arXiv:1810.04805): attention knows nothing of it."""
+
+    def turned(self, x: Any, position_ids: Any) -> Any:
+        """Queries or keys x [B, N, L, D] that stand at `position_ids` [B, L], as attention takes them."""
+        return x
+
+    def scores(self, query: Any, places: Places | None) -> Any:
+        """What is added to the products of `query` [B, N, Q, D], which is scaled, and keys: [B, N, Q, K], or None."""
+        return None
+
+    def values(self, weights: Any, places: Places | None) -> Any:
+        """What is added to the sum of values under `weights` [B, N, Q, K]: [B, N, Q, D], or None."""
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Absolute:
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.get_config().values()))
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Relative(Absolute):
+    """A fixed sinusoidal vector for each distance from query to key, added to the key and to the value (NEZHA, arXiv:1909.00204,
+    section 3.1; Shaw et al. 2018, arXiv:1803.02155). Distances beyond `max_distance` count as that one.
+
+    The vectors of a call take B x Q x K x D numbers, as often as `compute` finds no way to share them among layers."""
+
+    def __init__(self, size: int, max_distance: int = 64) -> None:
+        self.size, self.max_distance = size, max_distance
+        self.table = _interleaved(*_waves(2 * max_distance + 1, size), size)
+
+    def scores(self, query: Any, places: Places | None) -> Any:
+        return ops.einsum("bnqd,bqkd->bnqk", query, self.between(places, query.dtype))
+
+    def values(self, weights: Any, places: Places | None) -> Any:
+        return ops.einsum("bnqk,bqkd->bnqd", weights, self.between(places, weights.dtype))
+
+    def between(self, places: Places | None, dtype: Any) -> Any:
+        """The vector of every distance from query to key, [B, Q, K, D]."""
+        queries, keys = _needed(places)
+        distance = ops.cast(keys, "int32")[:, None, :] - ops.cast(queries, "int32")[:, :, None]
+        row = ops.clip(distance, -self.max_distance, self.max_distance) + self.max_distance
+        return ops.take(ops.cast(self.table, dtype), row, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"size": self.size, "max_distance": self.max_distance}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Rotary(Absolute):
+    """Each pair of neighbouring numbers of a query or key is turned by an angle that grows with its position, so that their product
+    depends on the distance alone (RoFormer, arXiv:2104.09864, section 3.2). `positions`: how many there are, 0 to `positions` - 1."""
+
+    def __init__(self, size: int, positions: int) -> None:
+        self.size, self.positions = size, positions
+        self.sin, self.cos = _waves(positions, size)
+
+    def turned(self, x: Any, position_ids: Any) -> Any:
+        position_ids = _needed(position_ids)
+        # Turned in float32: a bfloat16 has 8 bits for the sine of an angle.
+        sin, cos = (ops.take(ops.convert_to_tensor(table), position_ids, axis=0)[:, None] for table in (self.sin, self.cos))
+        even, odd = (ops.cast(x[..., start::2], "float32") for start in (0, 1))
+        turned = ops.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
+        return ops.cast(ops.reshape(turned, ops.shape(x)), x.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"size": self.size, "positions": self.positions}
+
+
+def in_attention(config: Config) -> Absolute:
+    """What attention does with the positions of this config."""
+    match config.position:
+        case "relative":
+            return Relative(config.head_size, config.max_relative_position)
+        case "rotary":
+            return Rotary(config.head_size, config.max_position_embeddings)
+    return Absolute()
+
+
+def _waves(rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """sin and cos of row / 10000^(2i / size), float32 [rows, size / 2]; computed in float64, since angles grow to hundreds of turns."""
+    angles = np.arange(rows)[:, None] / 10000.0 ** (np.arange(0, size, 2) / size)
+    return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+def _interleaved(sin: np.ndarray, cos: np.ndarray, size: int) -> np.ndarray:
+    """sin, cos, sin, cos ...: float32 [rows, size]."""
+    return np.stack([sin, cos], axis=-1).reshape(len(sin), -1)[:, :size]
+
+
+def _needed(places: Any) -> Any:
+    if places is None:
+        raise TypeError("This attention takes positions into account: give it the positions of the tokens (position_ids, places).")
+    return places

@@ -1,0 +1,572 @@
+"""The contract of every family: computes what transformers computes, is saved and loaded bit for bit in each of its layouts, takes every
+mask, decodes with a cache as without, and goes through `.keras` and half precision.
+
+The references: transformers reads the folder that `save` wrote, which proves the model and the name table at once, since names mean what
+transformers makes of them; where it has no such model, and for masks and caches, the NumPy model of `decoding.reference`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from decoding import reference, test_generation, test_infilling, test_orders
+from decoding.conftest import CHARACTERS, SPECIAL, tiny_model
+from keras import ops
+from test_parity import our_gradients, ragged
+
+import bert4k
+from bert4k import masks
+from bert4k.attention_maps import attention_probabilities
+from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
+from bert4k.config import Config
+from bert4k.decoding.orders import score_permuted
+from bert4k.errors import CheckpointError, ConfigError
+from bert4k.families import FAMILIES
+from bert4k.layers import Attention
+from bert4k.model import Transformer, weights_of
+from bert4k.positions import Places, Rotary
+from bert4k.pretrained import TABLES, table_of
+from bert4k.tokenizers import Tokenizer
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+backends = pytest.mark.backends
+# PyTorch's compiler, once it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
+VOCABULARY = SPECIAL + CHARACTERS
+TINY = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 20,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.2,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family, the kinds of its config that a file would tell, and how transformers calls the outputs that its model has."""
+
+    family: str
+    kinds: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, str] = field(default_factory=dict)
+
+    def config(self, **changes: Any) -> Config:
+        return Config(**{**TINY, **FAMILIES[self.family].values, "family": self.family, **self.kinds, **changes})
+
+
+_BERT_HEADS = {"mlm": "prediction_logits", "nsp": "seq_relationship_logits"}
+_ALBERT_HEADS = {"mlm": "prediction_logits", "nsp": "sop_logits"}
+CASES = {
+    "BERT": Case("bert", {}, _BERT_HEADS),
+    "BERT without segments": Case("bert", {"type_vocab_size": 0}),
+    "ALBERT": Case("albert", {"embedding_size": 10, "hidden_act": "gelu_tanh"}, _ALBERT_HEADS),
+    "ALBERT in two groups": Case("albert", {"embedding_size": 10, "num_hidden_groups": 2}, _ALBERT_HEADS),
+    "ALBERT unshared, of one width": Case("albert", {"embedding_size": None, "num_hidden_groups": None}, _ALBERT_HEADS),
+    "albert_zh": Case("albert_zh", {"embedding_size": 10, "hidden_act": "gelu_tanh"}),
+    "ERNIE 1": Case("ernie", {"hidden_act": "relu"}, _BERT_HEADS),
+    "ERNIE 3": Case("ernie", {"task_type_vocab_size": 3, "type_vocab_size": 4}, _BERT_HEADS),
+    "ELECTRA": Case("electra", {"embedding_size": 10}, {"discriminator": "logits"}),
+    "ELECTRA of one width": Case("electra", {}, {"discriminator": "logits"}),
+    "ELECTRA's generator": Case("electra_generator", {"embedding_size": 10}, {"mlm": "logits"}),
+    "NEZHA": Case("nezha", {"max_relative_position": 4}),
+    "RoFormer": Case("roformer", {}, {"mlm": "logits"}),
+    "RoFormer, factorised": Case("roformer", {"embedding_size": 10}, {"mlm": "logits"}),
+    "RoFormerV2": Case("roformer_v2", {"hidden_act": "relu"}),
+    "RoBERTa": Case("roberta", {"position_offset": 2}, {"mlm": "logits"}),
+    "XLM-RoBERTa": Case("xlm_roberta", {"position_offset": 2}, {"mlm": "logits"}),
+}
+every_case = pytest.mark.parametrize("name", CASES)
+IN_TRANSFORMERS = [name for name, case in CASES.items() if case.theirs]
+# One of each kind, for what takes long.
+KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "RoBERTa"]
+
+
+def build(name: str, outputs: tuple[str, ...] | None = None, **changes: Any) -> Transformer:
+    """A model in which no weight has its initial value: zeros and ones would hide a swap."""
+    case = CASES[name]
+    config = case.config(**changes)
+    model = Transformer(config, outputs=outputs or config.outputs)
+    random = np.random.default_rng(3)
+    for _, layer, attribute in weights_of(model.parts):
+        variable = getattr(layer, attribute)
+        deviation = 0.2 if attribute in ("kernel", "embeddings") else 0.1
+        variable.assign(random.normal(float(attribute == "gamma"), deviation, variable.shape).astype("float32"))
+    return model
+
+
+def tokenizer_of(config: Config) -> Tokenizer:
+    """[PAD] is where the family has it."""
+    tokens = list(VOCABULARY)
+    tokens[0], tokens[config.pad_token_id] = tokens[config.pad_token_id], tokens[0]
+    return Tokenizer(tokens)
+
+
+def batch_of(config: Config, batch: int = 3, length: int = 13) -> dict[str, np.ndarray]:
+    """Rows of different lengths, of random tokens and of every segment."""
+    found = ragged(config.override(type_vocab_size=max(1, config.type_vocab_size)), batch, length)
+    real, random = found["token_ids"] != 0, np.random.default_rng(1)
+    token_ids = random.integers(len(SPECIAL), config.vocab_size, real.shape)
+    return {"token_ids": np.where(real, token_ids, config.pad_token_id).astype("int32"), "segment_ids": found["segment_ids"]}
+
+
+def numpy(x: Any) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(x, "float32"))
+
+
+def outputs_of(model: Transformer, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found = model(batch, training=False)
+    return {name: numpy(value) for name, value in (found if isinstance(found, dict) else {model.output_kinds[0]: found}).items()}
+
+
+def same(values: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
+    """Bit for bit."""
+    assert set(values) == set(others)
+    return all(value.dtype == others[name].dtype and value.tobytes() == others[name].tobytes() for name, value in values.items())
+
+
+# As transformers computes it. ---------------------------------------------------------------------------------------------------
+
+
+def pair(name: str, folder: Path) -> tuple[Transformer, Any]:
+    """Our model with the outputs that transformers' model has, and that one, read from the folder that was saved."""
+    case = CASES[name]
+    model = build(name, ("sequence", *case.theirs))
+    bert4k.save(model, tokenizer_of(model.config), folder, "huggingface")
+    theirs, info = getattr(transformers, FAMILIES[case.family].architecture).from_pretrained(folder, output_loading_info=True)
+    # Rotary angles are no weights here.
+    lacking = {key: [one for one in found if not one.endswith("embed_positions.weight")] for key, found in info.items()}
+    assert not any(lacking.values()), lacking
+    return model, theirs.eval()
+
+
+def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -> tuple[dict[str, Any], list[Any]]:
+    """Their outputs by our names, and the hidden states of every layer."""
+    token_ids, segment_ids = (torch.tensor(batch[key], dtype=torch.long) for key in ("token_ids", "segment_ids"))
+    out = model(
+        input_ids=token_ids,
+        token_type_ids=segment_ids,
+        attention_mask=(token_ids != pad).long(),
+        output_hidden_states=True,
+        return_dict=True,
+    )
+    return {"sequence": out.hidden_states[-1], **{ours: out[theirs] for ours, theirs in case.theirs.items()}}, list(out.hidden_states)
+
+
+def hidden_states(model: Transformer, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What the hooks give after the embeddings and after each layer."""
+    segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+    x = model.embed(batch["token_ids"], segment_ids, position_ids)
+    states = [x]
+    for index in range(model.config.num_hidden_layers):
+        states.append(x := model.block(index, x, lambda attention, x: attention(x, allowed, position_ids)))
+    return [numpy(state) for state in states]
+
+
+@backends
+@pytest.mark.parametrize("name", IN_TRANSFORMERS)
+def test_outputs_and_gradients_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    ours, theirs = pair(name, tmp_path / "saved")
+    pad, batch = ours.config.pad_token_id, batch_of(ours.config)
+    real = batch["token_ids"] != pad
+    expected, states = run_theirs(theirs, case, batch, pad)
+
+    for layer, (mine, yours) in enumerate(zip(hidden_states(ours, batch)[::-1], states[::-1], strict=False)):
+        assert np.abs(mine - yours.detach().numpy())[real].max() <= 1e-5, f"{layer} layers from the end"
+    found = outputs_of(ours, batch)
+    for output, value in expected.items():
+        where = real if value.ndim > 1 and output not in ("pooled", "nsp") else slice(None)
+        assert np.abs(found[output] - value.detach().numpy())[where].max() <= 1e-5, output
+
+    random = np.random.default_rng(2)
+    weights = {}
+    for output, value in found.items():
+        mask = real.reshape(*real.shape, *[1] * (value.ndim - 2)) if value.shape[:2] == real.shape else 1
+        weights[output] = (random.standard_normal(value.shape) * mask).astype("float32")
+    theirs.zero_grad()
+    sum((expected[output] * torch.tensor(value)).sum() for output, value in weights.items()).backward()
+    gradients = {key: one.grad.numpy() for key, one in theirs.named_parameters(remove_duplicate=False) if one.grad is not None}
+    mine = table_of(case.family, "huggingface").save(our_gradients(ours, batch, weights))
+    for key, gradient in mine.items():
+        size = np.linalg.norm(gradients[key])
+        if key.endswith("key.bias") and ours.config.position != "rotary":  # zero (see test_parity): rounding is held against the kernel's
+            assert np.linalg.norm(gradient) <= 1e-4 * np.linalg.norm(gradients[key.replace("bias", "weight")]), key
+        else:
+            assert np.linalg.norm(gradient - gradients[key]) <= 1e-4 * max(size, 1e-3), key
+
+
+# As NumPy computes it. -----------------------------------------------------------------------------------------------------------
+
+
+@backends
+@pytest.mark.parametrize("mask", list(reference.MASKS))
+@pytest.mark.parametrize("name", [*KINDS, "ALBERT in two groups", "ELECTRA"])
+def test_every_mask(name: str, mask: str) -> None:
+    model = build(name, ("sequence",)).with_mask(mask)
+    batch = batch_of(model.config)
+    found, slow = numpy(model(batch, training=False)), reference.Bert(model, mask)
+    for row, (ids, segments) in enumerate(zip(batch["token_ids"], batch["segment_ids"], strict=True)):
+        length = int((ids != model.config.pad_token_id).sum())
+        expected = slow.sequence(ids[:length], segments[:length])
+        np.testing.assert_allclose(found[row, :length], expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_custom_positions_are_those_that_count() -> None:
+    """A gap between two tokens, and tokens out of order, for every kind of position."""
+    for name in ("BERT", "NEZHA", "RoFormer"):
+        model = build(name, ("sequence",))
+        places = [5, 4, 9, 0, 17, 3]
+        batch = {"token_ids": np.array([[7, 8, 9, 10, 11, 12]]), "position_ids": np.array([places])}
+        expected = reference.Bert(model, "real").sequence(batch["token_ids"][0], [0] * 6, places)
+        np.testing.assert_allclose(numpy(model(batch))[0], expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+        assert np.abs(numpy(model({"token_ids": batch["token_ids"]}))[0] - expected).max() > 1e-2, name
+
+
+@pytest.mark.parametrize("name", ["NEZHA", "albert_zh", "RoFormerV2"])
+def test_gradients_are_those_of_differences(name: str) -> None:
+    """Where there is no autograd to compare with: the loss of the NumPy model on either side, weight by weight, in float64."""
+    model = build(name, ("sequence", "mlm"), num_hidden_layers=2)
+    batch = {"token_ids": np.array([[7, 8, 9, 10, 11, 12, 5]], "int32"), "segment_ids": np.array([[0, 0, 0, 1, 1, 1, 1]], "int32")}
+    random = np.random.default_rng(2)
+    weights = {output: random.standard_normal(value.shape).astype("float32") for output, value in outputs_of(model, batch).items()}
+    gradients, slow = our_gradients(model, batch, weights), reference.Bert(model, "real")
+
+    def loss() -> float:
+        x = slow.sequence(batch["token_ids"][0], batch["segment_ids"][0])
+        if name == "RoFormerV2":
+            return float((x * weights["sequence"][0]).sum() + (x @ slow.weights["embeddings/token/embeddings"].T * weights["mlm"][0]).sum())
+        transformed = slow.norm("mlm/norm", reference.ACTIVATIONS[model.config.hidden_act](slow.dense("mlm/dense", x)))
+        if name == "albert_zh":
+            transformed = transformed @ slow.weights["embeddings/projection/kernel"].T
+        logits = transformed @ slow.weights["embeddings/token/embeddings"].T + slow.weights["mlm/bias"]
+        return float((x * weights["sequence"][0]).sum() + (logits * weights["mlm"][0]).sum())
+
+    for weight, gradient in gradients.items():
+        if weight.endswith("key/bias"):  # zero
+            continue
+        value, step = slow.weights[weight], 1e-6
+        direction = gradient.astype("float64") / np.linalg.norm(gradient)
+        sides = []
+        for sign in (1, -1):
+            slow.weights[weight] = value + sign * step * direction
+            sides.append(loss())
+        slow.weights[weight] = value
+        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(np.linalg.norm(gradient), rel=2e-4), weight
+
+
+# Saved and loaded. ---------------------------------------------------------------------------------------------------------------
+
+
+@backends
+@every_case
+def test_saved_and_loaded_bit_for_bit(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    tokenizer, batch = tokenizer_of(model.config), batch_of(model.config)
+    before = outputs_of(model, batch)
+    formats = [layout for family, layout in TABLES if family == model.config.family] + ["keras"]
+    if name == "BERT without segments":
+        formats.remove("huggingface")  # transformers' BERT has at least one
+    for format in formats:
+        bert4k.save(model, tokenizer, tmp_path / format, format)
+        loaded, _ = bert4k.load(tmp_path / format, outputs=model.config.outputs)
+        assert loaded.config == model.config, format
+        assert same(loaded.weight_values(), model.weight_values()), format
+        assert same(outputs_of(loaded, batch), before), format
+        if format != "keras":
+            found = bert4k.inspect(tmp_path / format)
+            assert found.report is not None, found.problem
+            assert {ours for ours, _ in found.report.matched} == set(model.weight_names())
+            assert not (found.report.missing or found.report.misshapen or found.report.unused or found.report.ignored)
+
+
+@pytest.mark.parametrize("name", IN_TRANSFORMERS)
+def test_what_transformers_wrote_is_read(name: str, tmp_path: Path) -> None:
+    """With the tied copies and buffers that it stores."""
+    ours, theirs = pair(name, tmp_path / "ours")
+    theirs.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "vocab.txt").write_bytes((tmp_path / "ours" / "vocab.txt").read_bytes())
+    loaded, _ = bert4k.load(tmp_path / "theirs", outputs=ours.output_kinds)
+    assert loaded.config.override(initializer_range=ours.config.initializer_range) == ours.config
+    assert same(loaded.weight_values(), ours.weight_values())
+    report = bert4k.inspect(tmp_path / "theirs").report
+    assert report is not None and not report.unused
+
+
+@pytest.mark.parametrize("name", ["ALBERT", "ALBERT unshared, of one width", "albert_zh", "ALBERT in two groups"])
+def test_some_layers_of_a_model_that_shares_them(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "google")
+    if name == "ALBERT in two groups":
+        with pytest.raises(ConfigError, match="share the weights of 2"):
+            bert4k.load(tmp_path / "saved", layers=[0, 1])
+        return
+    loaded, _ = bert4k.load(tmp_path / "saved", layers=[0, 2])
+    x, batch = loaded(batch_of(model.config)), batch_of(model.config)
+    _, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+    expected = model.embed(batch["token_ids"], batch["segment_ids"], position_ids)
+    for index in (0, 2):
+        expected = model.block(index, expected, lambda attention, x: attention(x, allowed, position_ids))
+    np.testing.assert_allclose(numpy(x), numpy(expected), atol=1e-5)
+
+
+def test_a_layout_that_a_family_lacks_is_said_so(tmp_path: Path) -> None:
+    for name, format, message in (
+        ("ERNIE 1", "google", "ERNIE has no google layout: .* huggingface only"),
+        ("albert_zh", "huggingface", "no huggingface layout"),
+        ("BERT without segments", "huggingface", "type_vocab_size"),
+    ):
+        model = build(name)
+        with pytest.raises((CheckpointError, ConfigError), match=message):
+            bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", format)
+        assert not (tmp_path / "saved").exists()
+
+
+def test_kinds_that_transformers_lacks_are_not_written_for_it() -> None:
+    with pytest.raises(ConfigError, match=r"transformers has no BERT with position='rotary'.*Save with format='google'"):
+        Config(vocab_size=10, position="rotary").to_huggingface()
+    assert Config.from_dict(Config(vocab_size=10, position="rotary").to_google()).position == "rotary"
+
+
+# Whose it is. --------------------------------------------------------------------------------------------------------------------
+
+# As the files were released, without what every BERT says.
+_SIZES = {"vocab_size": 21128, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu"}
+RELEASED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ALBERT by Google": (
+        {
+            "embedding_size": 128,
+            "num_hidden_groups": 1,
+            "net_structure_type": 0,
+            "gap_size": 0,
+            "num_memory_blocks": 0,
+            "inner_group_num": 1,
+            "down_scale_factor": 1,
+        },
+        {"family": "albert", "embedding_size": 128, "groups": 1, "hidden_act": "gelu_tanh", "projected": "all"},
+    ),
+    "albert_zh": (
+        {"embedding_size": 128, "ln_type": "postln", "pooler_type": "first_token_transform"},
+        {"family": "albert_zh", "groups": 1, "projected": "tokens", "hidden_act": "gelu_tanh"},
+    ),
+    "ALBERT by Hugging Face": (
+        {"model_type": "albert", "embedding_size": 128, "num_hidden_groups": 1, "inner_group_num": 1, "classifier_dropout_prob": 0.1},
+        {"family": "albert", "hidden_act": "gelu"},
+    ),
+    "NEZHA by Huawei": (
+        {"max_relative_position": 64, "use_relative_position": True},
+        {"family": "nezha", "position": "relative", "max_relative_position": 64},
+    ),
+    "NEZHA by Hugging Face": ({"model_type": "nezha", "max_relative_position": 32}, {"family": "nezha", "max_relative_position": 32}),
+    "ERNIE 1": ({"model_type": "ernie", "task_type_vocab_size": 3, "use_task_id": False}, {"family": "ernie", "task_type_vocab_size": 0}),
+    "ERNIE 3": ({"model_type": "ernie", "task_type_vocab_size": 3, "use_task_id": True}, {"family": "ernie", "task_type_vocab_size": 3}),
+    "ELECTRA": (
+        {"model_type": "electra", "embedding_size": 128, "summary_type": "first", "architectures": ["ElectraForPreTraining"]},
+        {"family": "electra", "embedding_size": 128, "projected": "all", "outputs": ("sequence", "discriminator")},
+    ),
+    "ELECTRA's generator": (
+        {"model_type": "electra", "embedding_size": 128, "architectures": ["ElectraForMaskedLM"]},
+        {"family": "electra_generator", "outputs": ("sequence", "mlm")},
+    ),
+    "RoFormer": (
+        {"model_type": "roformer", "embedding_size": 768, "rotary_value": False, "max_position_embeddings": 1536},
+        {"family": "roformer", "position": "rotary", "projected": None, "max_position_embeddings": 1536},
+    ),
+    "RoBERTa": (
+        {"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+        {"family": "xlm_roberta", "max_position_embeddings": 512, "position_offset": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_configs(name: str) -> None:
+    values, expected = RELEASED[name]
+    config = Config.from_dict({**_SIZES, **values})
+    assert {key: getattr(config, key) for key in expected} == expected
+    assert Config.from_dict(config.to_dict()) == config
+    assert Config.from_dict(config.to_google(), family=config.family) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "distilbert"}, "model_type 'distilbert', a family that .* does not build.*Known are bert, albert"),
+        ({"model_type": "albert", "inner_group_num": 2}, "inner_group_num = 2; only 1 is implemented for ALBERT"),
+        ({"embedding_size": 128, "ln_type": "preln"}, "ln_type = 'preln'; only 'postln'"),
+        ({"model_type": "roformer", "rotary_value": True}, "rotary_value = True; only False is implemented for RoFormer"),
+        ({"model_type": "nezha", "use_relative_position": False}, "use_relative_position = False"),
+        ({"mlm_head": "plain", "embedding_size": 128}, "plain MLM head multiplies 768 numbers with an embedding of 128"),
+        ({"use_bias": 0}, "use_bias is 0; expected true or false"),
+        ({"norm": "batch"}, "norm is 'batch'; known kinds are layer, unit"),
+        ({"position": "relativ"}, "position is 'relativ'.*Did you mean 'relative'"),
+        ({"num_hidden_groups": 13}, "num_hidden_groups is 13, and there are 12 layers"),
+        ({"position": "rotary", "hidden_size": 36}, "3 numbers; rotary positions turn them in pairs"),
+    ],
+)
+def test_configs_that_cannot_be_built(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.from_dict({**_SIZES, **values})
+
+
+def as_released(name: str, folder: Path) -> Path:
+    """The model in the TensorFlow layout, with the config of a plain BERT: only the names of the tensors tell whose it is."""
+    model = build(name)
+    bert4k.save(model, tokenizer_of(model.config), folder, "google")
+    config = {key: value for key, value in model.config.to_google().items() if key in Config(vocab_size=1).to_google()}
+    if model.config.embedding_width != model.config.hidden_size:
+        config["embedding_size"] = model.config.embedding_width
+    (folder / "bert_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ALBERT", "albert_zh", "ELECTRA", "ELECTRA's generator", "RoFormer", "RoFormerV2"])
+def test_names_tell_the_family_where_the_config_does_not(name: str, tmp_path: Path) -> None:
+    loaded, _ = bert4k.load(as_released(name, tmp_path / "saved"))
+    assert loaded.config.family == CASES[name].family
+    assert loaded.config.position == CASES[name].config().position
+    assert bert4k.inspect(tmp_path / "saved").summary.family.startswith(CASES[name].family)
+
+
+def test_the_family_can_be_said(tmp_path: Path) -> None:
+    """NEZHA's and RoFormer's names are the same; a discriminator and a generator share a checkpoint."""
+    folder = as_released("NEZHA", tmp_path / "saved")
+    assert bert4k.load(folder)[0].config.position == "rotary"
+    assert bert4k.load(folder, model="nezha")[0].config.position == "relative"
+    assert bert4k.inspect(folder, model="nezha").config.max_relative_position == 64  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"no family 'neza'.*Did you mean 'nezha'"):
+        bert4k.load(folder, model="neza")
+
+
+def test_two_electras_in_one_checkpoint(tmp_path: Path) -> None:
+    discriminator, generator = build("ELECTRA"), build("ELECTRA's generator")
+    for name in ("token", "segment", "position"):
+        layer = f"embeddings/{name}"
+        generator.parts[layer].embeddings.assign(discriminator.parts[layer].embeddings)
+    for attribute in ("gamma", "beta"):
+        getattr(generator.parts["embeddings/norm"], attribute).assign(getattr(discriminator.parts["embeddings/norm"], attribute))
+    folder = bert4k.save(discriminator, tokenizer_of(discriminator.config), tmp_path / "both", "google")
+    values = {model: table_of(model.config.family, "google").save(model.weight_values()) for model in (discriminator, generator)}
+    write_bundle(folder / "bert_model.ckpt", values[discriminator] | values[generator])
+    assert same(bert4k.load(folder, outputs=discriminator.config.outputs)[0].weight_values(), discriminator.weight_values())
+    found, _ = bert4k.load(folder, outputs=generator.config.outputs, model="electra_generator")
+    assert same(found.weight_values(), generator.weight_values())
+    for model in ("electra", "electra_generator"):
+        report = bert4k.inspect(folder, model=model).report
+        assert report is not None and report.ignored and not report.unused
+
+
+def test_relatives_that_were_converted_as_if_they_were_bert(tmp_path: Path) -> None:
+    """ERNIE's tensors under "bert.", as the first conversions from PaddlePaddle have them."""
+    model = build("ERNIE 3")
+    folder = bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    tensors = {name.replace("ernie.", "bert."): array.copy() for name, array in open_checkpoint(folder).items()}
+    write_safetensors(folder, tensors)
+    assert same(bert4k.load(folder, outputs=model.config.outputs)[0].weight_values(), model.weight_values())
+
+
+# Decoding. -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(VOCABULARY)
+
+
+def decoder(name: str, mask: str) -> Transformer:
+    case = CASES[name]
+    kinds = {**FAMILIES[case.family].values, "family": case.family, **case.kinds, "pad_token_id": 0}
+    return tiny_model(vocabulary=len(VOCABULARY), layers=2, mask=mask, kinds=kinds)
+
+
+@backends
+@pytest.mark.parametrize(("mask", "sampler"), [("seq2seq", "beam"), ("lm", "greedy")])
+@pytest.mark.parametrize("name", KINDS)
+def test_cached_equals_uncached(name: str, mask: str, sampler: str, tokenizer: Tokenizer) -> None:
+    """Sources of several lengths in one batch, so that a slot of the cache is not a position."""
+    model, sources = decoder(name, mask), ["一", "东西南北", "十九八七六五"]
+    ours = bert4k.generate(model, tokenizer, sources, test_generation.SAMPLERS[sampler], max_tokens=test_generation.LIMIT)
+    test_generation.same(ours, test_generation.expected(model, tokenizer, sources, test_generation.SAMPLERS[sampler]))
+
+
+@pytest.mark.parametrize("name", ["NEZHA", "RoFormer"])
+def test_filling_and_scoring_in_an_order(name: str, tokenizer: Tokenizer) -> None:
+    """Queries that stand among keys that are seen."""
+    model, text = decoder(name, "permuted"), "东[MASK]南北[MASK]{2}一二三[MASK]"
+    row = test_infilling.row_of(tokenizer, text)
+    bert = reference.Bert(model)
+    [found] = bert4k.infill(model, tokenizer, [text], order="right_to_left")
+    test_infilling.same(found, test_infilling.one_by_one(test_infilling.unseen(bert, row), row, "right_to_left"))
+    [found] = bert4k.infill(model.with_mask("encoder"), tokenizer, [text], order="confidence")
+    test_infilling.same(found, test_infilling.one_by_one(test_infilling.in_place(bert, row), row, "confidence"))
+    orders = [[2, 0, 3, 1], [0, 1, 2, 3]]
+    expected = [test_orders.one_by_one(model, tokenizer, "东西南北", order) for order in orders]
+    np.testing.assert_allclose(score_permuted(model, tokenizer, ["东西南北"] * 2, orders), expected, atol=3e-4)
+
+
+@pytest.mark.parametrize("name", ["NEZHA", "RoFormer"])
+def test_attention_maps(name: str, tokenizer: Tokenizer) -> None:
+    """The probabilities that the maps show lead to the model's own output."""
+    model = build(name, ("sequence",))
+    batch = tokenizer(["东西南北中", "一二"])
+    found, number = attention_probabilities(model, batch), iter(range(4))
+    segment_ids, position_ids, _ = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+
+    def attend(attention: Attention, x: Any) -> Any:
+        memory = attention.keys_values(x, position_ids)
+        places = Places(position_ids, position_ids)
+        return attention.gather(ops.convert_to_tensor(found[:, next(number)]), memory, places)
+
+    x = model.run(batch["token_ids"], segment_ids, position_ids, attend)
+    np.testing.assert_allclose(numpy(x), numpy(model(batch)), atol=1e-4)
+
+
+# Keras. --------------------------------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_keras_round_trip_and_half_precision(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    batch = batch_of(model.config)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.config == model.config
+    assert same(again.weight_values(), model.weight_values())
+    before = outputs_of(model, batch)
+    assert same(outputs_of(again, batch), before)
+    half = Transformer(model.config, masks.lm, model.config.outputs, values=model.weight_values(), dtype="mixed_bfloat16")
+    assert all(np.isfinite(value).all() for value in outputs_of(half, batch).values())
+
+
+def test_layers_are_rebuilt_from_their_configs() -> None:
+    for name in ("BERT", "NEZHA", "RoFormer", "albert_zh"):
+        for part in build(name, num_hidden_layers=1).parts.values():
+            again = type(part).from_config(part.get_config())
+            assert again.get_config() == part.get_config()
+            if isinstance(part, Attention):
+                assert again.positions == part.positions
+
+
+def test_rotation_keeps_its_precision_far_from_the_start() -> None:
+    """Angles of hundreds of turns, against float64."""
+    x, places = np.random.default_rng(0).standard_normal((1, 1, 4, 64)).astype("float32"), [0, 511, 1024, 1535]
+    found = numpy(Rotary(64, 1536).turned(ops.convert_to_tensor(x), np.array([places])))
+    np.testing.assert_allclose(found[0, 0], reference.turned(x[0, 0].astype("float64"), places), atol=1e-6)
+
+
+def test_attention_that_needs_positions_says_so() -> None:
+    layer = build("NEZHA").parts["block_0/attention"]
+    with pytest.raises(TypeError, match="positions"):
+        layer(np.zeros((1, 2, 24), "float32"), np.ones((1, 1, 2, 2), bool))
