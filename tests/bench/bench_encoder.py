@@ -25,14 +25,10 @@ Then the largest difference between the two systems' vectors, and how many milli
 
 import argparse
 import gzip
-import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,32 +37,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from bench_generate import limit_threads, timed
+from recording import installed, record
 
-ROOT = Path(__file__).parents[2]
 PUNCTUATION = "，。、：；！？（）《》"
-
-
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(": ")[2] for line in cpuinfo.read_text().split("\n") if line.startswith("model name")] if cpuinfo.exists() else []
-    )
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    packages = ("keras", os.environ["KERAS_BACKEND"], "torch", "transformers", "tokenizers", "numpy")
-    return {
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {names[0] if names else platform.processor()}, {platform.platform()}",
-        "python": platform.python_version(),
-        "versions": {package: installed(package) for package in packages},
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
-    }
 
 
 # The two systems. -----------------------------------------------------------------------------------------------------------------------
@@ -274,9 +247,7 @@ def main() -> None:
         if name.startswith(("difference", "tokenising")):
             print(f"{name:24} {about[name]:.2g}")
     if options.out:
-        options.out.write_text(
-            json.dumps(environment() | about | {"results": results}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        record(options.out, about | {"results": results})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Generation: tokens a second of bert4k and of transformers on torch, with the same weights, in the same run.
 
-    python tests/bench/bench_generate.py            # a table; --json for programs; KERAS_BACKEND chooses bert4k's backend
+    python tests/bench/bench_generate.py            # a table; KERAS_BACKEND chooses bert4k's backend
+    python tests/bench/bench_generate.py --out results/generate.json   # the same as JSON, with the machine, the versions and the commit
     python tests/bench/bench_generate.py --threads 1   # where other work shares the cores
 
 A base-size BERT (12 layers, width 768, 21,128 tokens, random weights) continues 64 tokens by exactly 64 more, greedily and with
@@ -16,18 +17,19 @@ The last rows are the small checkpoint that is shipped with the library.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from recording import record
 
 LENGTH = 64  # tokens of a source, [CLS] included, and new tokens
 
@@ -140,7 +142,7 @@ def measured(calls: dict[str, Callable[[], list[list[int]]]], rounds: int) -> di
 def main() -> None:
     parser = argparse.ArgumentParser(description="Tokens a second of bert4k and transformers.")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each after the first")
-    parser.add_argument("--json", action="store_true", help="print results as JSON")
+    parser.add_argument("--out", type=Path, help="write the results there, as JSON")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both systems; 1 where other work shares the cores")
     options = parser.parse_args()
     limit_threads(options.threads)
@@ -162,19 +164,18 @@ def main() -> None:
         for size, systems in results.items():
             for system, values in systems.items():
                 rows.append({"model": size, "batch": batch, "beams": beams, "system": system} | values)
-                if not options.json:
-                    if len(rows) == 1:
-                        heads = ("first s", "median s", "tokens/s", "ratio")
-                        print(f"{'model':6}{'batch':>6}{'beams':>6}  {'system':13}" + "".join(f"{head:>10}" for head in heads) + "  same")
-                    ratio = f"{values['ratio']:10.2f}" if system == "bert4k" and values["ratio"] else " " * 10
-                    same = "" if system != "bert4k" or values["same"] is None else "yes" if values["same"] else "no"
-                    print(
-                        f"{size:6}{batch:6}{beams:6}  {system:13}{values['first']:10.2f}{values['median']:10.3f}"
-                        f"{values['tokens']:10.1f}{ratio}  {same}",
-                        flush=True,
-                    )
-    if options.json:
-        print(json.dumps({"backend": os.environ["KERAS_BACKEND"], "threads": options.threads, "rounds": options.rounds, "rows": rows}))
+                if len(rows) == 1:
+                    heads = ("first s", "median s", "tokens/s", "ratio")
+                    print(f"{'model':6}{'batch':>6}{'beams':>6}  {'system':13}" + "".join(f"{head:>10}" for head in heads) + "  same")
+                ratio = f"{values['ratio']:10.2f}" if system == "bert4k" and values["ratio"] else " " * 10
+                same = "" if system != "bert4k" or values["same"] is None else "yes" if values["same"] else "no"
+                print(
+                    f"{size:6}{batch:6}{beams:6}  {system:13}{values['first']:10.2f}{values['median']:10.3f}"
+                    f"{values['tokens']:10.1f}{ratio}  {same}",
+                    flush=True,
+                )
+    if options.out:
+        record(options.out, {"threads": options.threads, "rounds": options.rounds, "rows": rows})
 
 
 if __name__ == "__main__":
