@@ -817,9 +817,9 @@ def test_a_truncated_safetensors_file(size: int, huggingface: Path) -> None:
         bert4k.load(huggingface)
 
 
-def test_a_file_under_the_name_of_another_format(huggingface: Path) -> None:
+def test_a_file_that_is_no_pytorch_file_is_refused(huggingface: Path) -> None:
     (huggingface / "model.safetensors").rename(huggingface / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin .* is not a sound PyTorch file"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin .* is not a sound PyTorch file"):
         bert4k.load(huggingface)
 
 
