@@ -721,11 +721,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Error], list[str]]] = {
         CheckpointError,
         ["look like ALBERT", "the model is BERT", "Load a BERT checkpoint", "model='albert'"],
     ),
-    "ALBERT's tensors under other names": (
-        lambda folder: rewrite(folder, albert),
-        CheckpointError,
-        ["Missing", "block_0/attention/query/kernel", "inner_group_0/attention_1/self/query/kernel", "did you mean", "Unused"],
-    ),
     "another family's config": (
         lambda folder: change_config(folder, model_type="distilbert"),
         ConfigError,

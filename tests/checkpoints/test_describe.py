@@ -14,7 +14,7 @@ from bert4k.pretrained import BERT
 
 @pytest.mark.parametrize(
     ("folder", "family", "layers"),
-    [("bert_wwm_hwf87", "bert", 12), ("bert_uncased_medium_L8_H512", "bert", 8), ("albert_tiny_zh_brightmart", "albert", 0)],
+    [("bert_wwm_hwf87", "bert", 12), ("bert_uncased_medium_L8_H512", "bert", 8), ("albert_tiny_zh_brightmart", "albert_zh", 0)],
 )
 def test_real_index_files(shared_data: Path, folder: str, family: str, layers: int) -> None:
     """They are without data: listing needs none."""
