@@ -217,7 +217,7 @@ class Config:
             if row.google_gelu != "gelu" and "model_type" not in values and values.get("hidden_act") == "gelu":
                 values = {**values, "hidden_act": row.google_gelu}
             values = {**row.values, **row.read({row.keys.get(key, key): value for key, value in values.items()})}
-        only_values = _ONLY_VALUE | row.only
+        only_values = {**_ONLY_VALUE, **row.only}
         for key, only in only_values.items():
             if key in values and values[key] != only:
                 raise ConfigError(f"{origin} has {key} = {values[key]!r}; only {only!r} is implemented for {row.title}.")

@@ -108,8 +108,8 @@ class Report:
             listed = ", ".join(self.unused[:8]) + (" ..." if len(self.unused) > 8 else "")
             problems.append(f"Unused in the checkpoint, {len(self.unused)}: {listed}.")
         if other_family:
-            known = self.family.split(" or ")[0]
-            problems.append(f"Load a {self.expected_family.upper()} checkpoint instead, or say whose it is, such as model={known!r}.")
+            likely = self.family.split(" or ")[0]
+            problems.append(f"Load a {self.expected_family.upper()} checkpoint instead, or say whose it is, such as model={likely!r}.")
         elif self.misshapen:
             problems.append("Use the config and vocab.txt that were released with these weights, or correct the override.")
         if missing and not other_family:
