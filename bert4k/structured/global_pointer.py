@@ -122,14 +122,15 @@ class EfficientGlobalPointer(GlobalPointer):
 
 @keras.saving.register_keras_serializable("bert4k")
 class GlobalPointerLoss(MultilabelSoftmax):
-    """`MultilabelSoftmax` over all spans of a text, kind by kind: y_true 0 or 1 and y_pred scores, [B, C, L, L], give [B, C]."""
+    """`MultilabelSoftmax` over all spans of a text, kind by kind, and the mean over kinds: y_true 0 or 1 and y_pred scores, [B, C, L, L],
+    give [B]."""
 
     def __init__(self, reduction: str = "sum_over_batch_size", name: str = "global_pointer", **kwargs: Any) -> None:
         super().__init__(reduction=reduction, name=name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         batch, kinds = ops.shape(y_pred)[:2]
-        return super().call(*(ops.reshape(each, (batch, kinds, -1)) for each in (y_true, y_pred)))
+        return ops.mean(super().call(*(ops.reshape(each, (batch, kinds, -1)) for each in (y_true, y_pred))), axis=-1)
 
 
 def spans_above(scores: Any, threshold: float = 0.0) -> list[Span]:

@@ -14,6 +14,7 @@ from bert4k.training.dropout import MultiSampleDropout
 from bert4k.training.objectives import FGM, PGD, VAT, GradientPenalty, Objective, RDrop
 from bert4k.training.optimizers import OPTIMIZERS, layer_rates, make_optimizer
 from bert4k.training.schedules import WarmupDecay
+from bert4k.training.theseus import Theseus
 from bert4k.training.trainer import Trainer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Objective",
     "RDrop",
     "Scored",
+    "Theseus",
     "Trainer",
     "WarmupDecay",
     "layer_rates",

@@ -16,7 +16,7 @@ from bert4k.errors import ConfigError, did_you_mean
 OPTIMIZERS = ("adamw", "lamb", "muon")
 
 
-class _Extras:
+class _Extras(keras.optimizers.Optimizer):
     """What Keras' optimizers lack, as a class to put before any of them.
 
     rates: the learning rate of weights whose path contains a regular expression, as a share of that of all others; the first that fits
@@ -39,14 +39,14 @@ class _Extras:
         self, *args: Any, rates: Mapping[str, float] | None = None, lookahead: Sequence[float] | None = None, **kwargs: Any
     ) -> None:
         limit, count = kwargs.pop("global_clipnorm", None), replicas()
-        super().__init__(*args, global_clipnorm=limit and limit / count, **kwargs)  # type: ignore[call-arg]
+        super().__init__(*args, global_clipnorm=limit and limit / count, **kwargs)
         self.rates, self._replicas = dict(rates or {}), count
         self.lookahead = None if lookahead is None else (int(lookahead[0]), float(lookahead[1]))
 
     def build(self, variables: Any) -> None:
-        super().build(variables)  # type: ignore[misc]
+        super().build(variables)
         paths = [each.path for each in variables]
-        self._shares = {self._var_key(each): self._share_of(each.path) for each in variables}  # type: ignore[attr-defined]
+        self._shares = {self._var_key(each): self._share_of(each.path) for each in variables}
         for pattern in self.rates or ():
             if not any(re.search(pattern, path) for path in paths):
                 raise ConfigError(
@@ -54,7 +54,7 @@ class _Extras:
                     f" The first weights are {', '.join(paths[:3])}."
                 )
         if self.lookahead:
-            self._slow = self.add_optimizer_variables(variables, "slow")  # type: ignore[attr-defined]
+            self._slow = self.add_optimizer_variables(variables, "slow")
             for slow, each in zip(self._slow, variables, strict=True):
                 slow.assign(each)
 
@@ -63,45 +63,45 @@ class _Extras:
 
     def _by_share(self, *columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows of `columns`, of which the last are variables, by their share of the learning rate, which is set meanwhile."""
-        shares = [self._shares[self._var_key(each)] for each in columns[-1]] if self.rates else [1.0] * len(columns[-1])  # type: ignore
+        shares = [self._shares[self._var_key(each)] for each in columns[-1]] if self.rates else [1.0] * len(columns[-1])
         for share in dict.fromkeys(shares):
             self._share = share
             yield tuple([each for each, own in zip(column, shares, strict=True) if own == share] for column in columns)
         self._share = 1.0
 
     def _get_current_learning_rate(self) -> Any:
-        rate = super()._get_current_learning_rate()  # type: ignore[misc]
+        rate = super()._get_current_learning_rate()
         return rate if self._share == 1.0 else rate * self._share
 
     def _apply_weight_decay(self, variables: Any) -> None:
         for (members,) in self._by_share(variables):
-            super()._apply_weight_decay(members)  # type: ignore[misc]
+            super()._apply_weight_decay(members)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         for gradients, members in self._by_share(grads, trainable_variables):
-            super()._backend_update_step(gradients, members, learning_rate * self._share)  # type: ignore[misc]
+            super()._backend_update_step(gradients, members, learning_rate * self._share)
 
     def _update_model_variables_moving_average(self, trainable_variables: Any) -> None:
-        if self.use_ema:  # type: ignore[attr-defined]
-            batches = self._iterations + 1  # type: ignore[attr-defined]
-            each_step = self.gradient_accumulation_steps or 1  # type: ignore[attr-defined]
+        if self.use_ema:
+            batches = self._iterations + 1
+            each_step = self.gradient_accumulation_steps or 1
             before = ops.cast(batches // each_step - 1, "float32")  # steps whose weights are in the average
-            log = math.log(self.ema_momentum)  # type: ignore[attr-defined]
+            log = math.log(self.ema_momentum)
             # momentum (1 - momentum ** n) / (1 - momentum ** (n + 1)), whose parts would be lost in float32 for a momentum near 1.
-            keep = self.ema_momentum * ops.expm1(before * log) / ops.expm1(ops.maximum(before + 1, 1.0) * log)  # type: ignore[attr-defined]
+            keep = self.ema_momentum * ops.expm1(before * log) / ops.expm1(ops.maximum(before + 1, 1.0) * log)
             change = ops.where(ops.equal(batches % each_step, 0), 1.0 - keep, 0.0)
-            for each, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):  # type: ignore[attr-defined]
+            for each, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
                 if average is not None:
                     average.assign(average + ops.cast(change, each.dtype) * (each - average))
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
-        super()._backend_apply_gradients(grads, trainable_variables)  # type: ignore[misc]
+        super()._backend_apply_gradients(grads, trainable_variables)
         if self.lookahead:
             every, share = self.lookahead
-            every *= self.gradient_accumulation_steps or 1  # type: ignore[attr-defined]
-            now = ops.equal((self._iterations + 1) % every, 0)  # type: ignore[attr-defined]
+            every *= self.gradient_accumulation_steps or 1
+            now = ops.equal((self._iterations + 1) % every, 0)
             for each in trainable_variables:
-                slow = self._slow[self._get_variable_index(each)]  # type: ignore[attr-defined]
+                slow = self._slow[self._get_variable_index(each)]
                 between = slow + share * (each - slow)
                 slow.assign(ops.where(now, between, slow))
                 each.assign(ops.where(now, between, each))
@@ -111,18 +111,20 @@ class _Extras:
             import tensorflow as tf
 
             grads = tf.distribute.get_replica_context().all_reduce("MEAN", list(grads))
-        super().apply(grads, trainable_variables)  # type: ignore[misc]
+        super().apply(grads, trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config() | {"rates": self.rates, "lookahead": self.lookahead}  # type: ignore[misc]
+        config = super().get_config() | {"rates": self.rates, "lookahead": self.lookahead}
         if config.get("global_clipnorm") is not None:
             config["global_clipnorm"] *= self._replicas
         return config
 
 
 def _extended(kind: Any) -> Any:
-    """A class of Keras' optimizers with `_Extras`. On PyTorch, an optimizer of Keras is of a faster class than it was asked for."""
-    made = type(kind.__name__, (_Extras, type(kind(1e-3))), {"__module__": __name__, "__doc__": kind.__doc__})
+    """A class of Keras' optimizers with `_Extras`. On PyTorch, an optimizer of Keras is of a faster class than it was asked for; elsewhere
+    none is made here, since the first variable decides which devices there are."""
+    base = type(kind(1e-3)) if keras.backend.backend() == "torch" else kind
+    made = type(kind.__name__, (_Extras, base), {"__module__": __name__, "__doc__": kind.__doc__})
     return keras.saving.register_keras_serializable("bert4k")(made)
 
 
