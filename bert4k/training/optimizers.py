@@ -74,7 +74,8 @@ class _Extras(keras.optimizers.Optimizer):
         return rate if self._share == 1.0 else rate * self._share
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        for (members,) in self._by_share(variables):
+        # Where there is none to decay, Keras fails on PyTorch.
+        for (members,) in self._by_share([each for each in variables if self._use_weight_decay(each)]):
             super()._apply_weight_decay(members)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:

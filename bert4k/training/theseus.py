@@ -33,8 +33,6 @@ class Theseus(Transformer):
         if not 1 <= layers <= depth or depth % layers:
             raise ConfigError(f"{layers} blocks cannot replace {depth} in equal shares. Give a divisor of {depth}.")
         self.share = depth // layers
-        self.gates = [_Gate(rate, name=f"gate_{index}") for index in range(layers)]
-        self.old_block = predecessor.block  # a function: Keras would count a model among the parts of this one
         what = (predecessor.config.override(num_hidden_layers=layers), predecessor.mask, predecessor.output_kinds)
         dtype = predecessor.parts["embeddings/norm"].dtype_policy
         blocks = dict(Transformer(*what, values=_first_of_each(predecessor.weight_values(), layers, self.share), dtype=dtype).parts)
@@ -42,13 +40,15 @@ class Theseus(Transformer):
             part.trainable = False
             if not name.startswith("block_"):
                 blocks[name] = part
+        self.gates = [
+            _Gate(predecessor, range(index * self.share, (index + 1) * self.share), rate, name=f"gate_{index}", dtype=dtype)
+            for index in range(layers)
+        ]
         super().__init__(*what, parts=blocks, **kwargs)
 
     def block(self, index: int, x: Any, attend: Attend) -> Any:
-        old = x
-        for before in range(index * self.share, (index + 1) * self.share):
-            old = self.old_block(before, old, attend)
-        return self.gates[index](super().block(index, x, attend), old)
+        allowed = attend(_told_mask, x)  # type: ignore[arg-type]  # which the blocks within a gate need, too
+        return self.gates[index](super().block(index, x, attend), x, allowed)
 
     def set_rate(self, rate: float) -> None:
         """The probability, from 0 to 1, that a block is replaced."""
@@ -60,6 +60,11 @@ class Theseus(Transformer):
         for part in self.parts.values():
             part.trainable = True
         return Transformer(self.config, self.mask, self.output_kinds, parts=self.parts)
+
+
+def _told_mask(x: Any, allowed: Any) -> Any:
+    """In the place of an attention layer: the mask that it would be given."""
+    return allowed
 
 
 def _first_of_each(values: Mapping[str, np.ndarray], layers: int, share: int) -> dict[str, np.ndarray]:
@@ -74,17 +79,23 @@ def _first_of_each(values: Mapping[str, np.ndarray], layers: int, share: int) ->
 
 
 class _Gate(keras.layers.Layer):
-    """`gate(new, old)`: in training the first with the probability `rate`, for the whole batch, else the second; otherwise the first."""
+    """`gate(new, x, allowed)`: what a block of the successor made of x [B, L, H]; or, in training, with the probability 1 - `rate` and for
+    the whole batch, what the blocks `indices` of the predecessor make of it under the mask `allowed` [B, 1, L, L]."""
 
-    def __init__(self, rate: float, **kwargs: Any) -> None:
+    def __init__(self, predecessor: Transformer, indices: range, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seeds = keras.random.SeedGenerator()
         self.rate = self.add_weight(shape=(), initializer=keras.initializers.Constant(rate), trainable=False, dtype="float32", name="rate")
+        self.block, self.indices = predecessor.block, list(indices)
+        names = tuple(f"block_{index}/" for index in indices)
+        self.parts = [part for name, part in predecessor.parts.items() if name.startswith(names)]  # so that Keras knows their weights
 
-    def call(self, new: Any, old: Any, training: bool | None = None) -> Any:
+    def call(self, new: Any, x: Any, allowed: Any, training: bool | None = None) -> Any:
         if not training:
             return new
-        return ops.where(ops.less(keras.random.uniform((), seed=self.seeds), self.rate), new, old)
+        for index in self.indices:
+            x = self.block(index, x, lambda attention, x: attention(x, allowed))
+        return ops.where(ops.less(keras.random.uniform((), seed=self.seeds), ops.convert_to_tensor(self.rate)), new, x)
 
-    def compute_output_shape(self, new_shape: tuple[int | None, ...], old_shape: Any = None) -> tuple[int | None, ...]:
+    def compute_output_shape(self, new_shape: tuple[int | None, ...], x_shape: Any = None, allowed_shape: Any = None) -> Any:
         return new_shape

@@ -219,8 +219,9 @@ def test_fit_lowers_the_loss(objective: str, dtype: str, lora: bool) -> None:
     trainer = Trainer(made, OBJECTIVES[objective]())
     trainer.compile(make_optimizer("adamw", 0.03), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer) == (dtype == "mixed_float16")
+    before = trainer.evaluate(tokens, labels, verbose=0, return_dict=True)["loss"]
     trainer.fit(tokens, labels, batch_size=8, epochs=12, verbose=0)
-    assert trainer.evaluate(tokens, labels, verbose=0, return_dict=True)["accuracy"] == 1.0
+    assert trainer.evaluate(tokens, labels, verbose=0, return_dict=True)["loss"] < 0.7 * before
     np.testing.assert_array_equal(trainer.predict(tokens, verbose=0), made.predict(tokens, verbose=0))
     assert bool(frozen) == lora
     for each in made.non_trainable_variables:
