@@ -90,7 +90,12 @@ def fit(
     kept = {"mode": "max", "save_best_only": True, "save_weights_only": True, "initial_value_threshold": max(before, default=None)}
     backup = keras.callbacks.BackupAndRestore(run / "backup", delete_checkpoint=False)  # until the run is finished
     with measured(len(batches) * tuning.epochs, "training") as advance:
-        callbacks = [Scored(score), curves, keras.callbacks.ModelCheckpoint(best, metric, **kept), _Course(batches, tuning.epochs, advance)]
+        callbacks: list[Any] = [
+            Scored(score),
+            curves,
+            keras.callbacks.ModelCheckpoint(best, metric, **kept),
+            _Course(batches, tuning.epochs, advance),
+        ]
         if tuning.patience is not None:
             callbacks.append(keras.callbacks.EarlyStopping(metric, mode="max", patience=tuning.patience))
         # What goes on after a kill are the weights themselves, not their average, which is in the model while it is judged.

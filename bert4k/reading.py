@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ def read_text(path: Path) -> str:
 
 
 def _table_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str], kind: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    table: Iterable[tuple[int, list[str]]]
     if kind == ".csv":
-        reader = csv.reader(io.StringIO(text), strict=True)
         table = zip(_first_lines(reader), reader, strict=False)
     else:  # a tab is nowhere quoted, and a quotation mark is a character of the text
         table = ((number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1))
