@@ -159,6 +159,37 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def differentiated(function: Callable[[list[Any]], tuple[Any, Any]], values: list[Any]) -> tuple[Any, Any, list[Any]]:
+    """(loss, more, gradients): what `function(values) -> (loss, more)` gives, and the gradients of the scalar `loss` by each of `values`,
+    arrays of floating-point numbers; 0 where the loss does not depend on one.
+
+    May be called inside a function that is itself differentiated, and is then part of what is."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            values = [tf.convert_to_tensor(value) for value in values]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                loss, more = function(values)
+            gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return loss, more, [tf.convert_to_tensor(gradient) for gradient in gradients]  # of a lookup: no longer by rows
+        case "jax":
+            import jax
+
+            (loss, more), gradients = jax.value_and_grad(function, has_aux=True)(values)
+            return loss, more, gradients
+        case _:
+            import torch
+
+            parameter = torch.nn.Parameter  # what a variable holds, which asks for gradients whether or not anybody differentiates
+            inside = any(value.requires_grad and not isinstance(value, parameter) for value in values)
+            with torch.enable_grad():
+                values = [value if inside and value.requires_grad else value.detach().requires_grad_() for value in values]
+                loss, more = function(values)
+            return loss, more, list(torch.autograd.grad(loss, values, create_graph=inside, allow_unused=True, materialize_grads=True))
+
+
 def torch_gradients(model: keras.Model, function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[list[Any], Any, Any]]:
     """PyTorch only: what `function(*args) -> (loss, more)` gives, and the gradients of the loss by the trainable variables of `model`: a
     function of the same arguments that returns (gradients, loss, more).

@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # A recipe reads its settings itself: they may come from a file, too.
-    recipe = given and given[0] in RECIPES
-    options = argparse.Namespace(command=given[0], run=_recipe, arguments=given[1:]) if recipe else parser.parse_args(given)
+    own = {"train": train} | dict.fromkeys(RECIPES, _recipe)
+    recipe = given and given[0] in own
+    options = argparse.Namespace(command=given[0], run=own[given[0]], arguments=given[1:]) if recipe else parser.parse_args(given)
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
+# Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
+TASKS = ("classify", "ner")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -174,6 +177,17 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, help in RECIPES.items():
         commands.add_parser(name, help=help, add_help=False)
+
+    commands.add_parser("train", help=f"Fine-tune a model on a task: {', '.join(TASKS)}.", add_help=False)
+
+    added = command(evaluate, "The scores of a run of `bert4k train` on a file.")
+    added.add_argument("model", type=Path, metavar="RUN", help="folder of the run")
+    added.add_argument("file", type=Path, help="examples with the right answers, as in training")
+    added.add_argument("--json", action="store_true", help="one JSON object")
+
+    added = command(predict, "What a run of `bert4k train` says of texts, as JSON lines.")
+    added.add_argument("model", type=Path, metavar="RUN", help="folder of the run")
+    added.add_argument("texts", nargs="+", metavar="TEXT", help="text; - reads lines from standard input")
 
     added = command(_list, "Checkpoints that can be loaded by name, and whether they are on this machine.")
     added.add_argument("--family", metavar="NAME", help="only those of a family: bert, albert, electra ...")
@@ -407,6 +421,58 @@ def vocabulary(options: argparse.Namespace) -> None:
         f" of {found.characters:,} characters; {found.left_out:,} different characters were left out",
         file=sys.stderr,
     )
+
+
+def train(options: argparse.Namespace) -> None:
+    """bert4k train"""
+    from bert4k.recipe import alone, parse_settings, same_settings
+
+    name, *arguments = options.arguments or ["--help"]
+    if name not in TASKS:
+        usage = f"bert4k train TASK ... trains on a task: {', '.join(TASKS)}. `bert4k train {TASKS[0]} --help` lists settings."
+        if name in ("-h", "--help"):
+            print(usage)
+            return
+        raise ConfigError(f"There is no task {name!r}.{did_you_mean(name, TASKS)} {usage}")
+    task = import_module(f"bert4k.tasks.{name}")
+    settings = parse_settings(
+        task.Settings, arguments, f"bert4k train {name}", task.__doc__.partition("\n")[0], "--run FOLDER --train FILE --dev FILE ..."
+    )
+    import_backend()
+    with alone(settings.run):
+        if not (settings.run / "metrics.jsonl").exists():  # nothing was trained yet: a setting that was wrong may be corrected
+            (settings.run / "settings.json").unlink(missing_ok=True)
+        same_settings(settings, settings.run / "settings.json", ("run",), recipe=name)
+        if (settings.run / "model.keras").exists():
+            raise ConfigError(
+                f"{settings.run} is finished. `bert4k predict {settings.run} TEXT` uses it; give another --run to train anew."
+            )
+        _print_json(task.train(settings))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """bert4k evaluate"""
+    scores = _task_of(options).evaluate(options.model, options.file)
+    if options.json:
+        _print_json(scores)
+    else:
+        for name, value in scores.items():
+            print(f"{name}\t{value:.4f}" if isinstance(value, float) else f"{name}\t{value}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """bert4k predict"""
+    for answer in _task_of(options).predict(options.model, _texts(options.texts)):
+        _print_json(answer)
+
+
+def _task_of(options: argparse.Namespace) -> Any:
+    """The recipe that made a run."""
+    from bert4k.recipe import recipe_of
+
+    name = recipe_of(options.model, TASKS)
+    import_backend()
+    return import_module(f"bert4k.tasks.{name}")
 
 
 def _recipe(options: argparse.Namespace) -> None:

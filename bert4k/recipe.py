@@ -187,11 +187,13 @@ def _pair(name: str, item: str) -> tuple[str, str]:
 # A run folder. -------------------------------------------------------------------------------------------------------------------
 
 
-def same_settings(settings: Any, path: Path, free: Sequence[str]) -> None:
+def same_settings(settings: Any, path: Path, free: Sequence[str], recipe: str | None = None) -> None:
     """Write the settings of a run, or raise `ConfigError` unless they are those that it was started with, but for `free` ones.
 
-    free: names, dotted where they are nested. A setting that did not exist when the run was started is taken as it is."""
+    free: names, dotted where they are nested. A setting that did not exist when the run was started is taken as it is. recipe: its name,
+    which is kept beside them for `recipe_of`."""
     values, before = json.loads(json.dumps(dataclasses.asdict(settings), default=str)), stored_settings(path)
+    values |= {} if recipe is None else {"recipe": recipe}
     if before == values:
         return
     shared = {name: value for name, value in values.items() if name in before}
@@ -214,6 +216,15 @@ def stored_settings(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged ({error}). Restore it, or give another run folder.") from error
+
+
+def recipe_of(run: Path, known: Sequence[str]) -> str:
+    """Which of the recipes that are `known` made a run. Raises `CheckpointError` when none did."""
+    name = stored_settings(run / "settings.json").get("recipe")
+    if name not in known:
+        made = "no settings.json" if not (run / "settings.json").exists() else f"settings of {name or 'another command'}"
+        raise CheckpointError(f"{run} is no run of `bert4k train`: it has {made}. Give the folder that was its --run.")
+    return str(name)
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

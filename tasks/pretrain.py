@@ -237,10 +237,9 @@ def _train(settings: Settings, finished: Path) -> Path | None:
     from bert4k.pretraining.start import begin
     from bert4k.pretraining.stream import Mixture, Shares, Stream
     from bert4k.pretraining.trainer import Pretrainer
-    from bert4k.training import WarmupDecay, check_average, make_optimizer
+    from bert4k.training import WarmupDecay, make_optimizer
 
     how = settings.optimizer
-    check_average(how.ema, settings.steps)
     set_seed(settings.seed)
     transformer, tokenizer = build(settings)
     with in_turn("data"):

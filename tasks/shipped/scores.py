@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert4k.scores import overlap
+from bert4k.tasks.ner import Entity, spans
 from bert4k.tasks.shipped.cleaning import ANY_HAN, clean
 
 FIRST_CLAUSE = re.compile(r"[^，。；！？：,;!?]*")
@@ -105,29 +107,13 @@ def rivals(couplets: Sequence[Pair], random: np.random.Generator) -> dict[int, P
 
 # Entities. ----------------------------------------------------------------------------------------------------------
 
-Entity = tuple[int, int, str]
-
 
 def entities(tags: Sequence[str]) -> set[Entity]:
-    """(start, end, kind) of a sentence's tags B-kind, I-kind and O; as in conlleval, an I that continues nothing begins an entity."""
-    found = set()
-    start, kind = 0, ""
-    for at, tag in enumerate([*tags, "O"]):
-        prefix, _, named = tag.partition("-")
-        if kind and (prefix != "I" or named != kind):
-            found.add((start, at, kind))
-            kind = ""
-        if named and not kind:
-            start, kind = at, named
-    return found
+    """(start, end, kind) of a sentence's tags."""
+    return set(spans(tags))
 
 
 def entity_f1(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> dict[str, float]:
     """Precision, recall and F1 in percent of all entities of all sentences: right are those with the exact span and kind."""
-    right = found = expected = 0
-    for own, other in zip(map(entities, predicted), map(entities, gold), strict=True):
-        right += len(own & other)
-        found += len(own)
-        expected += len(other)
-    precision, recall = right / max(found, 1), right / max(expected, 1)
-    return {"precision": 100 * precision, "recall": 100 * recall, "f1": 100 * _f1(right, found, expected)}
+    found = overlap([entities(tags) for tags in predicted], [entities(tags) for tags in gold])
+    return {"precision": 100 * found.precision, "recall": 100 * found.recall, "f1": 100 * found.f1}

@@ -1,63 +1,15 @@
-"""Schedules and optimizers: plain formulas beside what Keras computes."""
+"""Optimizers: plain formulas beside what Keras computes."""
 
 from __future__ import annotations
-
-import math
 
 import keras
 import numpy as np
 import pytest
 
-from bert4k import training
 from bert4k.errors import ConfigError
-from bert4k.training import OPTIMIZERS, WarmupDecay, check_average, make_optimizer
+from bert4k.training import OPTIMIZERS, layer_rates, make_optimizer, optimizers
 
 pytestmark = pytest.mark.backends
-
-
-def rate(step: int, peak: float, steps: int, warmup: int, decay: int, shape: str, final: float) -> float:
-    """The rate of a step, counted from 0."""
-    falling = min(1.0, (steps - step) / decay) if decay else 1.0
-    falling = max(0.0, falling)
-    if shape == "cosine":
-        falling = 0.5 * (1 + math.cos(math.pi * (1 - falling)))
-    rising = (step + 1) / warmup if warmup else 1.0
-    return peak * min(rising, final + (1 - final) * falling)
-
-
-@pytest.mark.parametrize("shape", ["linear", "cosine"])
-@pytest.mark.parametrize(("warmup", "decay"), [(0, 0), (5, 15), (5, 4), (0, 20), (20, 0), (7, 0)])
-@pytest.mark.parametrize("final", [0.0, 0.1])
-def test_every_step_of_the_schedule(shape: str, warmup: int, decay: int, final: float) -> None:
-    schedule = WarmupDecay(2e-3, 20, warmup, decay, shape, final)
-    found = [float(keras.ops.convert_to_numpy(schedule(step))) for step in range(20)]
-    np.testing.assert_allclose(found, [rate(step, 2e-3, 20, warmup, decay, shape, final) for step in range(20)], rtol=1e-5, atol=1e-10)
-    assert all(found)
-    assert warmup + decay == 20 or max(found) == pytest.approx(2e-3)
-
-
-def test_without_decay_steps_the_rate_falls_from_the_warm_up_on() -> None:
-    assert WarmupDecay(1.0, 10, 4).get_config() == WarmupDecay(1.0, 10, 4, 6).get_config()
-    again = WarmupDecay.from_config(WarmupDecay(1.0, 10, 4, 3, "cosine", 0.1).get_config())
-    assert (again.peak, again.steps, again.warmup_steps, again.decay_steps, again.shape, again.final) == (1.0, 10, 4, 3, "cosine", 0.1)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ((1.0, 10, 6, 5), "10 steps cannot hold 6 of warm-up and 5 of decay"),
-        ((1.0, 10, 11), "cannot hold 11 of warm-up"),
-        ((1.0, 10, -1), "cannot hold -1"),
-        ((1.0, 0), "of 0 steps"),
-        ((1.0, 10, 1, 1, "square"), "'square'; expected 'linear' or 'cosine'"),
-    ],
-)
-def test_schedules_that_make_no_sense(arguments: tuple, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        WarmupDecay(*arguments)
-
-
-# Optimizers. ---------------------------------------------------------------------------------------------------------------------
 
 
 def variables() -> list[keras.Variable]:
@@ -135,17 +87,18 @@ def test_adamw_clips_and_accumulates(limit: float | None, accumulate: int) -> No
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("decay", [0.5, 0.95])
+@pytest.mark.parametrize("decay", [0.5, 0.95, 0.9999])
 def test_the_moving_average_is_right_from_the_first_step_on(name: str, decay: float) -> None:
     random = np.random.default_rng(2)
     made = [keras.Variable(random.normal(size=(4, 3)).astype("float32"), name="kernel")]
     optimizer = make_optimizer(name, 0.1, ema=decay)
     optimizer.build(made)
-    average = None
+    history: list[np.ndarray] = []
     for _ in range(20):
         apply(optimizer, [random.normal(size=(4, 3))], made)
         weights = values(made)[0].astype("float64")
-        average = weights if average is None else decay * average + (1 - decay) * weights
+        history.append(weights)
+        average = np.average(history, axis=0, weights=[decay**age for age in reversed(range(len(history)))])
         np.testing.assert_allclose(
             keras.ops.convert_to_numpy(optimizer._model_variables_moving_average[0].value), average, rtol=2e-5, atol=1e-6
         )
@@ -154,18 +107,71 @@ def test_the_moving_average_is_right_from_the_first_step_on(name: str, decay: fl
     assert np.abs(average - weights).max() > 1e-3
 
 
-def test_the_moving_average_forgets_as_much_a_step_when_gradients_are_accumulated() -> None:
+def test_the_moving_average_is_over_steps_when_gradients_are_accumulated() -> None:
     made = [keras.Variable(np.zeros((2, 2), "float32"), name="kernel")]
     optimizer = make_optimizer("adamw", 0.1, ema=0.8, accumulate=2)
-    apply(optimizer, [np.ones((2, 2))], made)
-    apply(optimizer, [np.ones((2, 2))], made)
-    first = values(made)[0]
-    for _ in range(6):  # the weights stay where they are put
-        made[0].assign(np.full((2, 2), 5.0, "float32"))
-        optimizer._update_model_variables_moving_average(made)
-        optimizer._iterations.assign_add(1)
+    history = []
+    for batch in range(6):
+        apply(optimizer, [np.full((2, 2), batch + 1.0)], made)
+        if batch % 2:
+            history.append(values(made)[0])
     optimizer.finalize_variable_values(made)
-    np.testing.assert_allclose(values(made)[0], 0.8**3 * first + (1 - 0.8**3) * 5.0, rtol=1e-5)
+    np.testing.assert_allclose(values(made)[0], np.average(history, axis=0, weights=[0.64, 0.8, 1.0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weights_go_at_their_share_of_the_rate(name: str) -> None:
+    """A weight at half the rate moves as it does in an optimizer at half the rate, decay included."""
+    gradients = [np.random.default_rng(3).normal(size=each.shape) for each in variables()]
+    moved = {}
+    for kind, (rate, rates) in {"plain": (0.1, None), "half": (0.05, None), "mixed": (0.1, {"kernel": 0.5, "beta": 0.0})}.items():
+        made = variables()
+        apply(make_optimizer(name, rate, weight_decay=0.3, clip_norm=None, rates=rates), gradients, made)
+        moved[kind] = dict(zip((each.name for each in made), values(made), strict=True))
+    np.testing.assert_allclose(moved["mixed"]["kernel"], moved["half"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(moved["mixed"]["beta"], values(variables())[3])
+    for each in ("bias", "gamma", "embeddings"):
+        np.testing.assert_allclose(moved["mixed"][each], moved["plain"][each], rtol=1e-6)
+    assert np.abs(moved["half"]["kernel"] - moved["plain"]["kernel"]).max() > 1e-3
+
+
+def test_rates_fall_from_the_last_block_to_the_embeddings() -> None:
+    from bert4k.config import Config
+    from bert4k.model import Transformer
+
+    model = Transformer(Config(20, 8, 2, 2, 16), outputs=("pooled",))
+    optimizer = make_optimizer("adamw", 1.0, rates=layer_rates(2, 0.5))
+    optimizer.build(model.trainable_variables)
+    shares = {each.path: optimizer._share_of(each.path) for each in model.trainable_variables}
+    expected = {"embeddings_": 0.125, "block_0_": 0.25, "block_1_": 0.5, "pooled": 1.0}
+    assert shares == {path: next(share for part, share in expected.items() if part in path) for path in shares}
+    assert set(shares.values()) == set(expected.values())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_lookahead(accumulate: int) -> None:
+    random = np.random.default_rng(4)
+    start = random.normal(size=(3, 2)).astype("float32")
+    made, plain = [keras.Variable(start, name="kernel")], [keras.Variable(start, name="kernel")]
+    common = {"weight_decay": 0.1, "accumulate": accumulate}
+    optimizer, other = make_optimizer("adamw", 0.1, lookahead=(3, 0.4), **common), make_optimizer("adamw", 0.1, **common)
+    slow = start
+    for step in range(1, 8):
+        for _ in range(accumulate):
+            gradient = random.normal(size=(3, 2))
+            apply(optimizer, [gradient], made)
+            apply(other, [gradient], plain)
+        if step % 3 == 0:
+            slow = slow + 0.4 * (values(plain)[0] - slow)
+            plain[0].assign(slow)
+        np.testing.assert_allclose(values(made)[0], values(plain)[0], rtol=1e-5)
+
+
+def test_optimizers_can_be_saved() -> None:
+    for name in OPTIMIZERS:
+        optimizer = make_optimizer(name, 0.1, rates={"kernel": 0.5}, lookahead=(5, 0.5), ema=0.9)
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()
 
 
 def test_what_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,16 +179,12 @@ def test_what_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
         make_optimizer("adam", 0.1)
     with pytest.raises(ConfigError, match=r"is 1.0; expected a number between 0 and 1"):
         make_optimizer("adamw", 0.1, ema=1.0)
-    monkeypatch.setattr(training, "replicas", lambda: 2)
+    with pytest.raises(ConfigError, match="such as"):
+        make_optimizer("adamw", 0.1, lookahead=(5, 1.5))
+    with pytest.raises(ConfigError, match=r"rates names 'kernal'.*Did you mean 'kernel'"):
+        make_optimizer("adamw", 0.1, rates={"kernal": 0.5}).build([keras.Variable(np.zeros((2, 2)), name="kernel")])
+    monkeypatch.setattr(optimizers, "replicas", lambda: 2)
+    with pytest.raises(ConfigError, match="Lookahead"):
+        make_optimizer("adamw", 0.1, lookahead=(5, 0.5))
     with pytest.raises(ConfigError, match="accumulate"):
         make_optimizer("adamw", 0.1, accumulate=2)
-
-
-def test_an_average_over_too_few_steps() -> None:
-    check_average(None, 1)
-    check_average(0.99, 500)
-    with pytest.raises(
-        ConfigError, match=r"after 100 steps, still consist of the weights after the first step by 90%. Give at most 0.9549"
-    ):
-        check_average(0.999, 100)
-    check_average(0.9549, 100)

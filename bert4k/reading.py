@@ -1,0 +1,129 @@
+"""Examples from files of users: TSV, CSV and JSON lines, with the line of everything that is wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert4k.errors import DataError
+
+# Under which names a column is known in the data sets that are in use.
+NAMES: dict[str, tuple[str, ...]] = {
+    "label": ("label", "labels", "label_desc", "class", "target", "标签", "类别"),
+    "text": ("text", "text_a", "sentence", "sentence1", "content", "review", "query", "title", "文本", "内容"),
+    "pair": ("pair", "text_b", "sentence2", "answer"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: its values by column, and the line of the file on which it begins."""
+
+    line: int
+    values: Mapping[str, Any]
+
+
+def read_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The examples of a .tsv, .csv, .txt (tabs) or .jsonl file, .gz too, in UTF-8, with or without a byte-order mark.
+
+    columns: what each needs, of `NAMES`, in the order of a table without a header; `optional` ones may follow. A first line that names
+    columns is a header. Blank lines are left out. Raises `DataError` with the line and its content.
+    """
+    kind = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
+    if kind not in (".tsv", ".csv", ".txt", ".jsonl", ".json"):
+        raise DataError(f"{path} ends with {kind!r}; expected .tsv, .csv, .jsonl, or one of these with .gz. Give the file such a name.")
+    text = read_text(path)
+    rows = list(_json_rows(path, text, columns) if kind in (".jsonl", ".json") else _table_rows(path, text, columns, optional, kind))
+    if not rows:
+        raise DataError(f"{path} holds no example. Expected one a line, of {', '.join(columns)}.")
+    return rows
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, .gz too, with line ends as \\n. Raises `DataError` with the line that is not UTF-8."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(
+            f"Cannot read {path} ({getattr(error, 'strerror', None) or error}). Give a file that exists and is whole."
+        ) from error
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, line {line}: {data[error.start : error.start + 8]!r} is not UTF-8. Convert the file, as with iconv."
+        ) from error
+
+
+def _table_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str], kind: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    table: Iterable[tuple[int, list[str]]]
+    if kind == ".csv":
+        table = zip(_first_lines(reader), reader, strict=False)
+    else:  # a tab is nowhere quoted, and a quotation mark is a character of the text
+        table = ((number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1))
+    names: list[str | None] = [*columns, *optional]
+    least, header = len(columns), None
+    try:
+        for number, cells in table:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(cells)
+                if header:
+                    if missing := [name for name in columns if name not in header]:
+                        told = "; ".join(f"{name} may be called {', '.join(NAMES[name])}" for name in missing)
+                        raise DataError(f"{path}, line {number}: the header {cells} lacks {', '.join(missing)} ({told}). Rename a column.")
+                    names, least = header, len(header)
+                    continue
+                header = []
+            if not least <= len(cells) <= len(names):
+                expected = " and ".join(str(name or "?") for name in names[:least])
+                raise DataError(f"{path}, line {number}: found {len(cells)} columns in {_short(cells)}; expected {least}: {expected}.")
+            yield Row(number, {name: cell for name, cell in zip(names, cells, strict=False) if name})
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: {error}. Expected commas, and quotation marks around a text with a comma."
+        ) from error
+
+
+def _first_lines(reader: Any) -> Iterator[int]:
+    """The line on which each row of a csv.reader begins: asked before it is read."""
+    while True:
+        yield reader.line_num + 1
+
+
+def _header(cells: Sequence[str]) -> list[str | None]:
+    """The columns that a first line names; empty when it names none."""
+    known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+    found = [known.get(cell.strip().lower()) for cell in cells]
+    return found if any(found) and len({name for name in found if name}) > 1 or len(cells) == 1 and any(found) else []
+
+
+def _json_rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[Row]:
+    known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {_short(line)} is not JSON ({error}). Expected one object a line.") from error
+        if not isinstance(values, dict):
+            raise DataError(f"{path}, line {number}: found {_short(line)}; expected an object with {', '.join(columns)}.")
+        values = {known.get(name, name) if known.get(name, name) not in values else name: value for name, value in values.items()}
+        if missing := [name for name in columns if name not in values]:
+            raise DataError(f"{path}, line {number}: {_short(line)} lacks {', '.join(missing)}. Expected {', '.join(columns)}.")
+        yield Row(number, values)
+
+
+def _short(content: Any) -> str:
+    text = repr(content)
+    return text if len(text) <= 100 else f"{text[:80]} ..."

@@ -1,0 +1,90 @@
+"""How good predictions are: accuracy and F1 by class, confusion, entities; as numbers, as a table and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert4k import canvas
+from bert4k.canvas import INK, WHITE
+
+
+class ClassScore(NamedTuple):
+    """Precision, recall and F1, from 0 to 1, and how many examples are of the class."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def f1(right: int, found: int, expected: int) -> ClassScore:
+    """Of so many found ones, and so many that there are, so many are right."""
+    precision, recall = right / found if found else 0.0, right / expected if expected else 0.0
+    return ClassScore(precision, recall, 2 * right / (found + expected) if found + expected else 0.0, expected)
+
+
+def by_class(predicted: Sequence[Collection[str]], gold: Sequence[Collection[str]], labels: Sequence[str]) -> dict[str, ClassScore]:
+    """The score of each label; every example has any number of labels, predicted and right ones."""
+    found = {}
+    for label in labels:
+        own = [(label in mine, label in right) for mine, right in zip(predicted, gold, strict=True)]
+        found[label] = f1(sum(a and b for a, b in own), sum(a for a, _ in own), sum(b for _, b in own))
+    return found
+
+
+def overlap(predicted: Sequence[Collection[Hashable]], gold: Sequence[Collection[Hashable]]) -> ClassScore:
+    """The score of things, such as (start, end, kind) of entities, in all examples together (micro-average): right is what is in both."""
+    pairs = [(set(mine), set(right)) for mine, right in zip(predicted, gold, strict=True)]
+    return f1(sum(len(a & b) for a, b in pairs), sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs))
+
+
+def table(scores: dict[str, ClassScore], title: str = "class") -> str:
+    """Scores as a Markdown table, in percent."""
+    lines = [f"| {title} | precision | recall | F1 | examples |", "|---|---:|---:|---:|---:|"]
+    for name, each in scores.items():
+        shown = name.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {shown} | {100 * each.precision:.2f} | {100 * each.recall:.2f} | {100 * each.f1:.2f} | {each.support:,} |")
+    return "\n".join(lines)
+
+
+def confusion(predicted: Sequence[str], gold: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+    """How often each label (row) was taken for each (column): [C, C]."""
+    number = {label: place for place, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, ([number[each] for each in gold], [number[each] for each in predicted]), 1)
+    return counts
+
+
+def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str], path: str | Path, title: str) -> None:
+    """`confusion` as a picture, .png or .svg: the darker a cell, the larger its share of its row. Raises `DataError` as `canvas.save` does,
+    and for more labels than a picture shows."""
+    canvas.check_count(len(labels))
+    canvas.save(lambda: _figure(counts, labels, title), path)
+
+
+def _figure(counts: NDArray[np.int64], labels: Sequence[str], title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    cell = min(0.7, max(0.2, 9 / len(labels)))  # inches
+    figure = Figure(figsize=(cell * len(labels), cell * len(labels)), facecolor=WHITE)
+    axes = figure.add_axes((0, 0, 1, 1))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1.1, edgecolors=WHITE, linewidth=1)
+    axes.invert_yaxis()
+    names = [(label, INK) for label in labels]
+    canvas.name_sides(axes, cell, names, names)
+    if cell >= 0.3:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = WHITE if shares[row, column] > 0.6 else INK
+                axes.text(column + 0.5, row + 0.5, str(count), ha="center", va="center", color=colour, fontsize=14 * cell)
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("told", labelpad=8, color=INK)
+    axes.set_ylabel("right", labelpad=8, color=INK)
+    axes.set_title(title, pad=14, fontsize=14)
+    return figure
