@@ -436,7 +436,7 @@ def train(options: argparse.Namespace) -> None:
         raise ConfigError(f"There is no task {name!r}.{did_you_mean(name, TASKS)} {usage}")
     task = import_module(f"bert4k.tasks.{name}")
     settings = parse_settings(
-        task.Settings, arguments, f"bert4k train {name}", task.__doc__.partition("\n")[0], "--run FOLDER --train FILE --dev FILE ..."
+        task.Settings, arguments, f"bert4k train {name}", str(task.__doc__).partition("\n")[0], "--run FOLDER --train FILE --dev FILE ..."
     )
     import_backend()
     with alone(settings.run):

@@ -29,6 +29,7 @@ from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded
 from bert4k.errors import CheckpointError
 from bert4k.model import Transformer
+from bert4k.pretrained import TABLES
 from bert4k.progress import measured
 from bert4k.recipe import recipe_of, stored_settings
 from bert4k.tokenizers import Tokenizer
@@ -44,15 +45,16 @@ class Encoded:
 
     token_ids: Sequence[NDArray[np.int32]]
     segment_ids: Sequence[NDArray[np.int32]]
+    pad_id: int = 0
 
     def lengths(self) -> list[int]:
         """The tokens of each."""
         return [len(row) for row in self.token_ids]
 
     def inputs(self, rows: Sequence[int], length: int) -> dict[str, NDArray[np.int32]]:
-        """Those with the numbers `rows`, filled up with padding (token 0, segment 0) to `length`."""
-        columns = {"token_ids": self.token_ids, "segment_ids": self.segment_ids}
-        return {name: padded([column[row] for row in rows], 0, length, len(rows)) for name, column in columns.items()}
+        """Those with the numbers `rows`, filled up with padding (of segment 0) to `length`."""
+        columns = {"token_ids": (self.token_ids, self.pad_id), "segment_ids": (self.segment_ids, 0)}
+        return {name: padded([column[row] for row in rows], fill, length, len(rows)) for name, (column, fill) in columns.items()}
 
 
 def body(source: str, tuning: Tuning) -> tuple[Transformer, Tokenizer, dict[str, Any], Any, Any]:
@@ -151,8 +153,9 @@ def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Token
     """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished."""
     write_json(run / "labels.json", list(labels))
     tokenizer.save(run)
-    shutil.rmtree(run / "google", ignore_errors=True)
-    hub.save(network, tokenizer, run / "google")
+    shutil.rmtree(run / "network", ignore_errors=True)
+    known = (network.config.family, "google") in TABLES  # of some families there is no release in TensorFlow's format
+    hub.save(network, tokenizer, run / "network", "google" if known else "huggingface")
     model.save(run / "unfinished.keras")
     (run / "unfinished.keras").replace(run / "model.keras")
     (run / BEST).unlink(missing_ok=True)

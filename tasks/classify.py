@@ -65,8 +65,8 @@ def read(path: Path, several: bool, known: Sequence[str] | None = None) -> list[
             raise DataError(f"{where}the text is {text!r}; expected one that is not empty. Correct or remove the line.")
         if not several and len(labels) != 1:
             raise DataError(f"{where}found {len(labels)} labels, {told!r}; expected one. For any number of labels, train with --several.")
-        for label in labels if known is not None else ():
-            if label not in known:
+        for label in labels:
+            if known is not None and label not in known:
                 raise DataError(
                     f"{where}the label {label!r} does not occur in training.{did_you_mean(label, known)} Known: {', '.join(known)}."
                 )
@@ -82,7 +82,7 @@ def encode(texts: Sequence[str | tuple[str, str]], tokenizer: Tokenizer, longest
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        encoded = Encoded(*tokenizer.unpadded(texts, longest))
+        encoded = Encoded(*tokenizer.unpadded(texts, longest), tokenizer.pad_id)
     if cut := sum(len(getattr(each.message, "cut", ())) for each in caught):
         print(f"{cut:,} of {len(texts):,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
     return encoded
@@ -113,9 +113,9 @@ def answers(model: keras.Model, encoded: Encoded, labels: Sequence[str], several
 
     logits = np.array(outputs_of(model, encoded), np.float64)
     if several:
-        return [{labels[at]: 1 / (1 + np.exp(-row[at])) for at in np.flatnonzero(row > 0)} for row in logits]
+        return [{labels[int(at)]: 1 / (1 + np.exp(-row[at])) for at in np.flatnonzero(row > 0)} for row in logits]
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return [{labels[row.argmax()]: row.max() / row.sum()} for row in odds]
+    return [{labels[int(row.argmax())]: row.max() / row.sum()} for row in odds]
 
 
 def score(predicted: Sequence[Any], examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:

@@ -133,7 +133,8 @@ def encode(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> tuple[En
     rows = [tokenizer.encode(text, max_length=longest) for text in texts]
     if cut := sum(row.cut > 0 for row in rows):
         print(f"{cut:,} of {len(texts):,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
-    return Encoded([row.ids for row in rows], [np.asarray(row.segment_ids) for row in rows]), [list(row.offsets) for row in rows]
+    encoded = Encoded([row.ids for row in rows], [np.asarray(row.segment_ids) for row in rows], tokenizer.pad_id)
+    return encoded, [list(row.offsets) for row in rows]
 
 
 def of_tokens(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) -> list[Entity]:

@@ -49,7 +49,7 @@ def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
             begin = at
 
 
-def padded(rows: Sequence[Sequence[int]], fill: int, length: int, count: int) -> np.ndarray:
+def padded(rows: Sequence[Sequence[int] | NDArray[np.int32]], fill: int, length: int, count: int) -> np.ndarray:
     """Rows as int32 [count, length], filled up on the right, and with copies of the last row."""
     array = np.full((count, length), fill, np.int32)
     for index in range(count):

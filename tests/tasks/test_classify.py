@@ -36,7 +36,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, several: bool, capsys: pytes
     told = run(capsys, "train", "classify", *common, *how)
     assert json.loads(told)["accuracy"] == 1.0
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"model.keras", "google", "vocab.txt", "labels.json", "settings.json", "metrics.jsonl", "curves.png", "report.md"}
+    assert names >= {"model.keras", "network", "vocab.txt", "labels.json", "settings.json", "metrics.jsonl", "curves.png", "report.md"}
     assert ("confusion.png" in names) == (not several)
     assert json.loads(run(capsys, "evaluate", str(folder), str(train), "--json"))["micro_f1"] == 1.0
     answers = [json.loads(line) for line in run(capsys, "predict", str(folder), "喜", "坏坏").split("\n") if line]
