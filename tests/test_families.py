@@ -516,6 +516,22 @@ def test_filling_and_scoring_in_an_order(name: str, tokenizer: Tokenizer) -> Non
     np.testing.assert_allclose(score_permuted(model, tokenizer, ["东西南北"] * 2, orders), expected, atol=3e-4)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_texts_that_share_rows(name: str, tokenizer: Tokenizer) -> None:
+    """Vectors and scores of texts in common rows, where positions begin anew, against the model on each alone."""
+    texts = ["上下左右", "东", "一二三"]
+    model, lm = decoder(name, "encoder"), decoder(name, "lm")
+    vectors, scores = bert4k.embed(model, tokenizer, texts), bert4k.score(lm, tokenizer, texts)
+    for text, vector, score in zip(texts, vectors, scores, strict=True):
+        batch = tokenizer([text])
+        alone = numpy(model.with_outputs("sequence")(batch))[0]
+        np.testing.assert_allclose(vector, alone.mean(axis=0), atol=1e-5)
+        logits = numpy(lm.with_outputs("mlm")(batch))[0].astype("float64")
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        ids = np.asarray(batch["token_ids"])[0]
+        assert score == pytest.approx(log_probs[np.arange(len(ids) - 1), ids[1:]].sum(), abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["NEZHA", "RoFormer"])
 def test_attention_maps(name: str, tokenizer: Tokenizer) -> None:
     """The probabilities that the maps show lead to the model's own output."""

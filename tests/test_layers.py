@@ -176,7 +176,7 @@ def test_cached_steps_are_the_rows_of_full_attention(case: tuple[masks.Mask, np.
     cache = KeysValues(*(ops.zeros((batch, HEADS, hypotheses * targets, SIZE)) for _ in range(2)))
     own = np.repeat(np.eye(hypotheses, dtype=bool), targets, axis=1)  # which of the memory's slots a hypothesis has written
     for slot in range(targets):
-        row = numpy(allowed)[:, :, [sources + slot] * hypotheses]
+        row = ops.convert_to_numpy(allowed)[:, :, [sources + slot] * hypotheses]
         row = np.concatenate([row[..., :sources], np.tile(row[..., sources:], hypotheses) & own], axis=-1)
         slots = np.tile(np.arange(hypotheses) * targets + slot, (batch, 1)).astype("int32")
         out, cache = layer.step(ops.convert_to_tensor(target[:, :, slot]), memory, cache, *map(ops.convert_to_tensor, (slots, row)))

@@ -236,7 +236,7 @@ def _hidden(model: Transformer, rows: Rows) -> Any:
     """The last layer of all B x L tokens, [B x L, H], when each text sees itself alone."""
     tokens = model.mask.tokens(rows.segment_ids, rows.document_ids >= 0, rows.document_ids)
     allowed = (model.mask & masks.same_document)(tokens, tokens)
-    x = model.run(rows.token_ids, rows.segment_ids, rows.position_ids, lambda attention, x: attention(x, allowed))
+    x = model.run(rows.token_ids, rows.segment_ids, rows.position_ids, lambda attention, x: attention(x, allowed, rows.position_ids))
     return ops.reshape(x, (-1, x.shape[-1]))
 
 

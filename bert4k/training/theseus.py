@@ -47,8 +47,8 @@ class Theseus(Transformer):
         super().__init__(*what, parts=blocks, **kwargs)
 
     def block(self, index: int, x: Any, attend: Attend) -> Any:
-        allowed = attend(_told_mask, x)  # type: ignore[arg-type]  # which the blocks within a gate need, too
-        return self.gates[index](super().block(index, x, attend), x, allowed)
+        allowed, position_ids = attend(_told, x)  # type: ignore[arg-type]  # which the blocks within a gate need, too
+        return self.gates[index](super().block(index, x, attend), x, allowed, position_ids)
 
     def set_rate(self, rate: float) -> None:
         """The probability, from 0 to 1, that a block is replaced."""
@@ -62,9 +62,9 @@ class Theseus(Transformer):
         return Transformer(self.config, self.mask, self.output_kinds, parts=self.parts)
 
 
-def _told_mask(x: Any, allowed: Any) -> Any:
-    """In the place of an attention layer: the mask that it would be given."""
-    return allowed
+def _told(x: Any, allowed: Any, position_ids: Any) -> tuple[Any, Any]:
+    """In the place of an attention layer: the mask and the positions that it would be given."""
+    return allowed, position_ids
 
 
 def _first_of_each(values: Mapping[str, np.ndarray], layers: int, share: int) -> dict[str, np.ndarray]:
@@ -79,8 +79,8 @@ def _first_of_each(values: Mapping[str, np.ndarray], layers: int, share: int) ->
 
 
 class _Gate(keras.layers.Layer):
-    """`gate(new, x, allowed)`: what a block of the successor made of x [B, L, H]; or, in training, with the probability 1 - `rate` and for
-    the whole batch, what the blocks `indices` of the predecessor make of it under the mask `allowed` [B, 1, L, L]."""
+    """`gate(new, x, allowed, position_ids)`: what a block of the successor made of x [B, L, H]; or, in training, with the probability
+    1 - `rate` and for the whole batch, what the blocks `indices` of the predecessor make of it under the mask `allowed` [B, 1, L, L]."""
 
     def __init__(self, predecessor: Transformer, indices: range, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -90,12 +90,14 @@ class _Gate(keras.layers.Layer):
         names = tuple(f"block_{index}/" for index in indices)
         self.parts = [part for name, part in predecessor.parts.items() if name.startswith(names)]  # so that Keras knows their weights
 
-    def call(self, new: Any, x: Any, allowed: Any, training: bool | None = None) -> Any:
+    def call(self, new: Any, x: Any, allowed: Any, position_ids: Any, training: bool | None = None) -> Any:
         if not training:
             return new
         for index in self.indices:
-            x = self.block(index, x, lambda attention, x: attention(x, allowed))
+            x = self.block(index, x, lambda attention, x: attention(x, allowed, position_ids))
         return ops.where(ops.less(keras.random.uniform((), seed=self.seeds), ops.convert_to_tensor(self.rate)), new, x)
 
-    def compute_output_shape(self, new_shape: tuple[int | None, ...], x_shape: Any = None, allowed_shape: Any = None) -> Any:
+    def compute_output_shape(
+        self, new_shape: tuple[int | None, ...], x_shape: Any = None, allowed_shape: Any = None, position_ids_shape: Any = None
+    ) -> Any:
         return new_shape

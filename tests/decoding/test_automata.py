@@ -114,7 +114,7 @@ def test_the_graph_reads_as_the_automaton_does(seed: int) -> None:
     at = languages.begin(language, width)
     states = [[sets[row].start] * width for row in rows]
     for left in (5, 3, 2, 1, 1):
-        allowed = ops.convert_to_numpy(languages.allowed(language, at, left, end, vocabulary))
+        allowed = ops.convert_to_numpy(languages.allowed(language, at, ops.full(at.shape, left, "int32"), end, vocabulary))
         for row, hypothesis in np.ndindex(len(rows), width):
             own, far = sets[rows[row]], tables[rows[row]].shortest
             state = states[row][hypothesis]

@@ -308,7 +308,6 @@ def test_a_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) 
         ),
         ({"vocabulary": None}, ConfigError, "needs --vocabulary"),
         ({"log_every": 0}, ConfigError, "log_every is 0; expected at least 1"),
-        ({"optimizer": {"ema": 0.9999}}, ConfigError, "Give at most 0.6309, or train longer"),
     ],
 )
 def test_settings_that_make_no_sense(folder: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], told: str) -> None:
