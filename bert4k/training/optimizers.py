@@ -104,8 +104,8 @@ class _Extras(keras.optimizers.Optimizer):
             for each in trainable_variables:
                 slow = self._slow[self._get_variable_index(each)]
                 between = slow + share * (each - slow)
-                slow.assign(ops.where(now, between, slow))
-                each.assign(ops.where(now, between, each))
+                for variable in (slow, each):  # as tensors: jax takes no variables here
+                    variable.assign(ops.where(now, between, ops.convert_to_tensor(variable)))
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         if self._replicas > 1:
