@@ -23,7 +23,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from bert4k import hub
+from bert4k import (
+    hub,
+    structured,  # noqa: F401  # by whose import Keras knows the heads of a stored model
+)
 from bert4k.backend import set_seed
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ def test_train_evaluate_and_predict(tmp_path: Path, several: bool, capsys: pytes
     answers = [json.loads(line) for line in run(capsys, "predict", str(folder), "喜", "坏坏").split("\n") if line]
     expected = [{"正面", "短"} if several else {"正面"}, {"负面"}]
     assert [set(each["labels"]) for each in answers] == expected
+    if several:  # once, in a process that has trained nothing: there the file alone must tell what it is made of
+        command = [sys.executable, "-m", "bert4k", "predict", str(folder), "喜", "坏坏"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+        assert [json.loads(line) for line in told.split("\n") if line] == answers
     assert "is finished" in run(capsys, "train", "classify", *common, *how, code=2)
 
 
