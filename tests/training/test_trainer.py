@@ -192,7 +192,9 @@ OBJECTIVES = {
 
 
 def classifier(dtype: str, lora: bool) -> keras.Model:
-    body = Transformer(Config(30, 8, 1, 2, 16, hidden_dropout_prob=0.1), outputs=("sequence",), dtype=dtype)
+    # Random values so large that the tokens can be told from what a frozen body makes of them.
+    config = Config(30, 8, 1, 2, 16, hidden_dropout_prob=0.1, initializer_range=0.5)
+    body = Transformer(config, outputs=("sequence",), dtype=dtype)
     tokens = keras.Input((None,), dtype="int32", name="token_ids")
     if lora:
         body.enable_lora(2)
