@@ -88,7 +88,7 @@ def generate(
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
         own = [sets[index] for index in batch] if sets else []
-        request = _request(tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch])
+        request = _request(tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch], cloze)
         hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in decoder(program)(request)))
         for place, index in enumerate(batch):
             best, *others = _generations(tokenizer, hypotheses, place)
@@ -120,7 +120,8 @@ def stream(
     rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
-    return _pieces(tokenizer, decoder(program), _request(tokenizer, rows, sets, max_tokens, random_numbers(rows, sampler, program.length)))
+    random = random_numbers(rows, sampler, program.length)
+    return _pieces(tokenizer, decoder(program), _request(tokenizer, rows, sets, max_tokens, random, cloze))
 
 
 def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[str]:
@@ -222,7 +223,9 @@ def _program(model: Transformer, sampler: Sampler, rules: Rules, max_tokens: int
     return Program(model, sampler, rules, bucket(max_tokens), segment, bool(cloze), prompt_lookup)
 
 
-def _request(tokenizer: Tokenizer, rows: list[list[int]], sets: list[Table], max_tokens: int, random: np.ndarray) -> Request:
+def _request(
+    tokenizer: Tokenizer, rows: list[list[int]], sets: list[Table], max_tokens: int, random: np.ndarray, cloze: bool = False
+) -> Request:
     """The batch of these rows. Their number and lengths are rounded up to their buckets.
 
     sets: the texts that each row may have; empty when they may have any."""
@@ -234,7 +237,7 @@ def _request(tokenizer: Tokenizer, rows: list[list[int]], sets: list[Table], max
         real=np.arange(length)[None] < lengths,
         uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
         end=np.int32(tokenizer.sep_id),
-        mask=np.int32(tokenizer.mask_id),
+        mask=np.int32(tokenizer.mask_id if cloze else 0),  # a vocabulary may have none
         limit=np.int32(max_tokens),
         language=language([*sets, *sets[-1:] * (count - len(rows))]) if sets else (),
     )

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from decoding import cloze_reference, reference
-from decoding.conftest import SOURCES
+from decoding.conftest import SOURCES, SPECIAL, tiny_model
 from decoding.test_generation import END, FORBIDDEN, LIMIT, MASKS, SAMPLERS, alike, rows_of, same
 
 import bert4k
+from bert4k import VocabularyError
 from bert4k.decoding import generation
 
 # PyTorch's compiler, once it is imported.
@@ -62,3 +63,11 @@ def test_every_position_of_the_model_can_be_used(under: Callable[[str], Any], to
     [one] = bert4k.generate(under("lm"), tokenizer, [source], max_tokens=limit, min_tokens=limit, cloze=True)
     assert len(one.token_ids) == limit
     assert np.isfinite(one.log_probs).all()
+
+
+def test_only_cloze_needs_a_mask_token() -> None:
+    small = bert4k.Tokenizer([*(token for token in SPECIAL if token != "[MASK]"), "一", "二"])
+    model = tiny_model(len(small), mask="lm", layers=1)
+    assert len(bert4k.generate(model, small, ["一"], max_tokens=2, min_tokens=2)[0].token_ids) == 2
+    with pytest.raises(VocabularyError, match="MASK"):
+        bert4k.generate(model, small, ["一"], max_tokens=2, cloze=True)
