@@ -96,14 +96,18 @@ class Rotary(Absolute):
 
     def turned(self, x: Any, position_ids: Any) -> Any:
         position_ids = _needed(position_ids)
-        # Turned in float32: a bfloat16 has 8 bits for the sine of an angle.
-        sin, cos = (ops.take(ops.convert_to_tensor(table), position_ids, axis=0)[:, None] for table in (self.sin, self.cos))
-        even, odd = (ops.cast(x[..., start::2], "float32") for start in (0, 1))
-        turned = ops.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
-        return ops.cast(ops.reshape(turned, ops.shape(x)), x.dtype)
+        return turn(x, *(ops.take(ops.convert_to_tensor(table), position_ids, axis=0)[:, None] for table in (self.sin, self.cos)))
 
     def get_config(self) -> dict[str, Any]:
         return {"size": self.size, "positions": self.positions}
+
+
+def turn(x: Any, sin: Any, cos: Any) -> Any:
+    """x [..., D] with each pair of neighbours turned by an angle, of which sine and cosine [..., D / 2] are given. In float32, since a
+    bfloat16 has 8 bits for the sine of an angle."""
+    even, odd = (ops.cast(x[..., start::2], "float32") for start in (0, 1))
+    turned = ops.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
+    return ops.cast(ops.reshape(turned, ops.shape(x)), x.dtype)
 
 
 def in_attention(config: Config) -> Absolute:

@@ -18,6 +18,7 @@ from keras import ops
 from bert4k.errors import ConfigError
 from bert4k.layers import FORBIDDEN
 from bert4k.losses import MultilabelSoftmax
+from bert4k.positions import turn
 
 Span = tuple[int, int, int, float]
 
@@ -28,10 +29,8 @@ def rotate(x: Any) -> Any:
     size = x.shape[-1]
     places = ops.arange(ops.shape(x)[1], dtype="float32")
     frequencies = ops.power(10000.0, -ops.arange(0, size, 2, dtype="float32") / size)
-    angles = ops.repeat(places[:, None] * frequencies, 2, axis=-1)  # [L, D]
-    angles = ops.reshape(angles, (-1, *(1 for _ in x.shape[2:-1]), size))
-    turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
-    return x * ops.cast(ops.cos(angles), x.dtype) + turned * ops.cast(ops.sin(angles), x.dtype)
+    angles = ops.reshape(places[:, None] * frequencies, (-1, *(1 for _ in x.shape[2:-1]), size // 2))
+    return turn(x, ops.sin(angles), ops.cos(angles))
 
 
 @keras.saving.register_keras_serializable("bert4k")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert4k.scores import overlap
+from bert4k.scores import f1, overlap
 from bert4k.tasks.ner import Entity, spans
 from bert4k.tasks.shipped.cleaning import ANY_HAN, clean
 
@@ -30,8 +30,8 @@ def rouge(candidates: Sequence[str], references: Sequence[str]) -> dict[str, flo
         own, other = (comparable(text).replace(" ", "") for text in (candidate, reference))
         for size in (1, 2):
             grams = [Counter(text[at : at + size] for at in range(len(text) - size + 1)) for text in (own, other)]
-            scores[f"rouge_{size}"].append(_f1((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total()))
-        scores["rouge_l"].append(_f1(common_subsequence(own, other), len(own), len(other)))
+            scores[f"rouge_{size}"].append(f1((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total()).f1)
+        scores["rouge_l"].append(f1(common_subsequence(own, other), len(own), len(other)).f1)
     return {name: 100 * float(np.mean(values)) for name, values in scores.items()}
 
 
@@ -49,10 +49,6 @@ def common_subsequence(one: str, other: str) -> int:
             now.append(before[at] + 1 if char == against else max(before[at + 1], now[at]))
         before = now
     return before[-1]
-
-
-def _f1(common: int, found: int, expected: int) -> float:
-    return 2 * common / (found + expected) if found + expected else 0.0
 
 
 def first_clause(text: str) -> str:
