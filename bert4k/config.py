@@ -46,10 +46,11 @@ _COMMON = frozenset(
 )
 
 POSITIONS = ("absolute", "relative", "rotary")
-NORMS = ("layer", "unit")
+BLOCKS = ("post_norm", "pre_norm")
+NORMS = ("layer", "unit", "rms")
 MLM_HEADS = ("transformed", "plain")
 PROJECTIONS = ("if_needed", "all", "tokens")
-_KINDS = {"position": POSITIONS, "embedding_projection": PROJECTIONS, "norm": NORMS, "mlm_head": MLM_HEADS}
+_KINDS = {"block": BLOCKS, "position": POSITIONS, "embedding_projection": PROJECTIONS, "norm": NORMS, "mlm_head": MLM_HEADS}
 
 # The least that a size may be.
 _LEAST = dict.fromkeys(
@@ -83,9 +84,10 @@ class Config:
     (`bert4k.positions`). max_relative_position: from where on relative distances count as one. position_offset: rows of the table
     before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
     1 a row that every token has.
-    norm: "layer", or "unit", which divides by the root of the mean square and learns nothing. use_bias: whether dense layers of the
-    blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or
-    "plain" (the product alone).
+    embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
+    norm: "layer"; "rms", which divides by the root of the mean square and learns a gain; or "unit", which learns nothing.
+    use_bias: whether dense layers of the blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with
+    the embedding, a bias after it) or "plain" (the product alone).
 
     Raises `ConfigError` when values contradict each other.
     """
@@ -107,6 +109,8 @@ class Config:
     embedding_size: int | None = None
     embedding_projection: str = "if_needed"
     num_hidden_groups: int | None = None
+    embedding_norm: bool = True
+    block: str = "post_norm"
     position: str = "absolute"
     max_relative_position: int = 64
     position_offset: int = 0
@@ -142,8 +146,9 @@ class Config:
             raise ConfigError(
                 f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
             )
-        if not isinstance(self.use_bias, bool):
-            raise ConfigError(f"use_bias is {self.use_bias!r}; expected true or false. Correct the config file or the override.")
+        for name in ("use_bias", "embedding_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected true or false. Correct the config file or the override.")
         if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
             raise ConfigError(
                 f"A plain MLM head multiplies {self.hidden_size} numbers with an embedding of {self.embedding_width}; both must be equal."

@@ -97,8 +97,13 @@ class Attention(keras.layers.Layer):
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
 
+    @property
+    def projections(self) -> dict[str, keras.layers.Layer]:
+        """The layers that hold its weights, by name."""
+        return {layer.name: layer for layer in (self.query, self.key, self.value, self.output_projection)}
+
     def build(self, x_shape: tuple[int | None, ...]) -> None:
-        for projection in (self.query, self.key, self.value, self.output_projection):
+        for projection in self.projections.values():
             projection.build(x_shape)
 
     def compute_output_shape(
@@ -270,6 +275,24 @@ class UnitNormalization(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class RootMeanSquareNormalization(UnitNormalization):
+    """As `UnitNormalization`, times a trained gain (RMSNorm, Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, epsilon: float = 1e-6, gamma_initializer: Any = "ones", **kwargs: Any) -> None:
+        super().__init__(epsilon, **kwargs)
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        self.gamma = self.add_weight(name="gamma", shape=(x_shape[-1],), initializer=self.gamma_initializer)
+
+    def call(self, x: Any) -> Any:
+        return super().call(x) * ops.cast(self.gamma, x.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"gamma_initializer": keras.initializers.serialize(self.gamma_initializer)}
 
 
 @keras.saving.register_keras_serializable("bert4k")

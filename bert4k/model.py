@@ -11,7 +11,7 @@ block is therefore the same machine in `fit`, `predict` and `generate`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,12 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import owned
+from bert4k.blocks import Attend, block_of
 from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.families import FAMILIES
-from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs, UnitNormalization
-from bert4k.positions import in_attention
+from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs
+from bert4k.parts import Maker
 
 # Each output, and which parts (by the first word of their names) it takes beyond embeddings and blocks.
 HEADS: dict[str, set[str]] = {
@@ -37,13 +38,11 @@ HEADS: dict[str, set[str]] = {
 }
 OUTPUTS = FAMILIES["bert"].outputs  # those of BERT; config.outputs are those of the config's family
 
-Attend = Callable[[Attention, Any], Any]
-
 
 @keras.saving.register_keras_serializable("bert4k")
 class Transformer(keras.Model):
-    """A post-norm transformer encoder (BERT, Devlin et al. 2018, arXiv:1810.04805) under any attention mask, of the kinds that its
-    config chooses: of position, of shared layers, of factorised embeddings.
+    """A transformer (BERT, Devlin et al. 2018, arXiv:1810.04805) under any attention mask, of the kinds that its config chooses: of
+    block, of position, of norm, of shared layers, of factorised embeddings.
 
     Inputs, a dict: "token_ids" int32 [B, L]; optionally "segment_ids" int32 [B, L] (default 0), "real" bool [B, L]
     (default: the token is not padding), "position_ids" int32 [B, L]; "document_ids" int32 [B, L] when the mask uses
@@ -85,62 +84,41 @@ class Transformer(keras.Model):
 
     def make_parts(self, dtype: Any) -> dict[str, keras.layers.Layer]:
         """The layers by name; override to add some (their weights are then looked for in checkpoints, too)."""
-        config = self.config
-        parts: dict[str, keras.layers.Layer] = {}
-
-        def add(kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
-            parts[name] = kind(*args, name=name.replace("/", "_"), dtype=dtype, **kwargs)
-
-        def random() -> keras.initializers.Initializer:  # a new one each time: used twice, it would give the same values twice
-            return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-
-        def dense(name: str, units: int, activation: Any = None, use_bias: bool = True) -> None:
-            add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=random())
-
-        def norm(name: str) -> None:
-            add({"layer": keras.layers.LayerNormalization, "unit": UnitNormalization}[config.norm], name, epsilon=config.layer_norm_eps)
-
-        def embedding(name: str, rows: int, width: int) -> None:
-            if rows:
-                add(keras.layers.Embedding, name, rows, width, embeddings_initializer=random())
-
+        config, make = self.config, Maker(self.config, dtype)
         width = config.embedding_width
         # Keras does not cast embeddings by itself, so that under mixed precision the product over the vocabulary would be in float32.
-        cast = {"embeddings_initializer": random(), "reverse_dtype": _dtype_policy(dtype).compute_dtype}
-        add(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size, width, **cast)
+        cast = {"embeddings_initializer": make.random(), "reverse_dtype": _dtype_policy(dtype).compute_dtype}
+        make.add(keras.layers.ReversibleEmbedding, "embeddings/token", config.vocab_size, width, **cast)
         if config.projected == "tokens":
             width = config.hidden_size
-            add(TiedProjection, "embeddings/projection", width, kernel_initializer=random())
-        embedding("embeddings/segment", config.type_vocab_size, width)
+            make.add(TiedProjection, "embeddings/projection", width, kernel_initializer=make.random())
+        make.embedding("embeddings/segment", config.type_vocab_size, width)
         if config.position == "absolute":
-            embedding("embeddings/position", config.position_offset + config.max_position_embeddings, width)
-        embedding("embeddings/task", config.task_type_vocab_size, width)
-        norm("embeddings/norm")
+            make.embedding("embeddings/position", config.position_offset + config.max_position_embeddings, width)
+        make.embedding("embeddings/task", config.task_type_vocab_size, width)
+        if config.embedding_norm:
+            make.norm("embeddings/norm")
         if config.projected == "all":
-            dense("embeddings/projection", config.hidden_size)
-        add(keras.layers.Dropout, "dropout", config.hidden_dropout_prob)
-        positions = in_attention(config)
-        for block in (f"block_{index}" for index in range(config.groups)):
-            attention = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
-            add(Attention, f"{block}/attention", *attention, initializer=random(), positions=positions, use_bias=config.use_bias)
-            norm(f"{block}/attention_norm")
-            dense(f"{block}/feed_forward/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
-            dense(f"{block}/feed_forward/outer", config.hidden_size, use_bias=config.use_bias)
-            norm(f"{block}/feed_forward_norm")
+            make.dense("embeddings/projection", config.hidden_size)
+        make.add(keras.layers.Dropout, "dropout", config.hidden_dropout_prob)
+        for index in range(config.groups):
+            block_of(config).make(make, f"block_{index}")
+        if block_of(config).final_norm:
+            make.norm("final_norm")
         if {"pooled", "nsp"} & set(self.output_kinds):
-            dense("pooled/dense", config.hidden_size, "tanh")
+            make.dense("pooled/dense", config.hidden_size, "tanh")
         if "nsp" in self.output_kinds:
-            dense("nsp/dense", 2)
+            make.dense("nsp/dense", 2)
         if "mlm" in self.output_kinds and config.mlm_head == "plain":
-            add(keras.layers.Identity, "mlm")
+            make.add(keras.layers.Identity, "mlm")
         elif "mlm" in self.output_kinds:
-            dense("mlm/dense", width, ACTIVATIONS[config.hidden_act])
-            norm("mlm/norm")
-            add(Bias, "mlm")
+            make.dense("mlm/dense", width, ACTIVATIONS[config.hidden_act])
+            make.norm("mlm/norm")
+            make.add(Bias, "mlm")
         if "discriminator" in self.output_kinds:
-            dense("discriminator/dense", config.hidden_size, ACTIVATIONS[config.hidden_act])
-            dense("discriminator/output", 1)
-        return parts
+            make.dense("discriminator/dense", config.hidden_size, ACTIVATIONS[config.hidden_act])
+            make.dense("discriminator/output", 1)
+        return make.parts
 
     def embed(self, token_ids: Any, segment_ids: Any, position_ids: Any) -> Any:
         """Token, segment and position ids, each [B, L], to [B, L, H]."""
@@ -154,17 +132,13 @@ class Transformer(keras.Model):
             x = x + parts["embeddings/position"](position_ids + config.position_offset if config.position_offset else position_ids)
         if "embeddings/task" in parts:  # of its tasks, all but the first are of pretraining
             x = x + parts["embeddings/task"](ops.zeros_like(token_ids))
-        x = parts["dropout"](parts["embeddings/norm"](x))
+        x = parts["dropout"](parts["embeddings/norm"](x) if "embeddings/norm" in parts else x)
         return parts["embeddings/projection"](x) if config.projected == "all" else x
 
     def block(self, index: int, x: Any, attend: Attend) -> Any:
         """Layer `index` on x [B, L, H]. `attend(layer, x)` runs an Attention layer under the model's mask (and, in
         decoding, on its cache)."""
-        parts, block = self.parts, f"block_{self.config.group(index)}"
-        attended = parts["dropout"](attend(parts[f"{block}/attention"], x))
-        x = parts[f"{block}/attention_norm"](x + attended)
-        inner = parts[f"{block}/feed_forward/inner"](x)
-        return parts[f"{block}/feed_forward_norm"](x + parts["dropout"](parts[f"{block}/feed_forward/outer"](inner)))
+        return block_of(self.config)(self.parts, f"block_{self.config.group(index)}", x, attend)
 
     def head(self, name: str, x: Any) -> Any:
         """The output called `name` of x [B, L, H]."""
@@ -191,7 +165,7 @@ class Transformer(keras.Model):
         x = self.embed(token_ids, segment_ids, position_ids)
         for index in range(self.config.num_hidden_layers):
             x = self.block(index, x, attend)
-        return x
+        return self.parts["final_norm"](x) if "final_norm" in self.parts else x
 
     # The same weights, another machine. -----------------------------------------------------------------------------
 
@@ -215,15 +189,14 @@ class Transformer(keras.Model):
     def enable_lora(self, rank: int, layers: Sequence[str] = ("query", "value")) -> None:
         """Train low-rank changes of the attention projections named in `layers` (Hu et al. 2021, arXiv:2106.09685), and
         nothing else of the existing weights."""
-        projections = {"query": "query", "key": "key", "value": "value", "output": "output_projection"}
+        known = dict.fromkeys(name for part in self.parts.values() if isinstance(part, Attention) for name in part.projections)
         for name in layers:
-            if name not in projections:
-                raise ConfigError(f"There is no projection {name!r}.{did_you_mean(name, projections)} Known are {', '.join(projections)}.")
+            if name not in known:
+                raise ConfigError(f"There is no projection {name!r}.{did_you_mean(name, known)} Known are {', '.join(known)}.")
         for part in self.parts.values():
             part.trainable = isinstance(part, Attention)
             if isinstance(part, Attention):
-                for name, attribute in projections.items():
-                    projection = getattr(part, attribute)
+                for name, projection in part.projections.items():
                     if name in layers:
                         projection.enable_lora(rank)
                         if projection.bias is not None:
@@ -325,7 +298,7 @@ class Transformer(keras.Model):
             "config": self.config.to_dict(),
             "mask": str(self.mask),
             "outputs": list(self.output_kinds),
-            "dtype": keras.saving.serialize_keras_object(self.parts["embeddings/norm"].dtype_policy),
+            "dtype": keras.saving.serialize_keras_object(self.parts["dropout"].dtype_policy),
             "quantized": {name: layer.quantization_mode for name, layer, _ in weights_of(self.parts) if layer.quantization_mode},
             "name": self.name,
         }
@@ -374,7 +347,7 @@ def weights_of(parts: Mapping[str, keras.layers.Layer]) -> Iterator[tuple[str, k
     for name, part in parts.items():
         leaves = {name: part}
         if isinstance(part, Attention):
-            leaves = {f"{name}/{layer.name}": layer for layer in (part.query, part.key, part.value, part.output_projection)}
+            leaves = {f"{name}/{leaf}": layer for leaf, layer in part.projections.items()}
         for path, layer in leaves.items():
             for attribute in ("embeddings", "kernel", "gamma", "beta", "bias"):
                 if hasattr(layer, f"{attribute}_initializer") and getattr(layer, attribute, layer) is not None:

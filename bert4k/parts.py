@@ -1,0 +1,52 @@
+"""How the layers of a model are made: by name, with the dtype and the first values that its config asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from bert4k.config import Config
+from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
+from bert4k.positions import in_attention
+
+NORMS = {"layer": keras.layers.LayerNormalization, "unit": UnitNormalization, "rms": RootMeanSquareNormalization}
+
+
+class Maker:
+    """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy."""
+
+    def __init__(self, config: Config, dtype: Any) -> None:
+        self.config, self.dtype = config, dtype
+        self.parts: dict[str, keras.layers.Layer] = {}
+        self.positions = in_attention(config)
+
+    def add(self, kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
+        """A layer of any kind, with the arguments of its constructor."""
+        self.parts[name] = kind(*args, name=name.replace("/", "_"), dtype=self.dtype, **kwargs)
+
+    def random(self) -> keras.initializers.Initializer:
+        """First values of a matrix: a new initializer each time, since one that is used twice gives the same values twice."""
+        return keras.initializers.TruncatedNormal(stddev=self.config.initializer_range)
+
+    def dense(self, name: str, units: int, activation: Any = None, use_bias: bool = True) -> None:
+        self.add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=self.random())
+
+    def norm(self, name: str) -> None:
+        self.add(NORMS[self.config.norm], name, epsilon=self.config.layer_norm_eps)
+
+    def embedding(self, name: str, rows: int, width: int) -> None:
+        """A table of vectors; none when it has no rows."""
+        if rows:
+            self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
+
+    def attention(self, name: str) -> None:
+        config = self.config
+        sizes = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
+        self.add(Attention, name, *sizes, initializer=self.random(), positions=self.positions, use_bias=config.use_bias)
+
+    def feed_forward(self, name: str) -> None:
+        """The two dense layers `name`/inner and `name`/outer."""
+        config = self.config
+        self.dense(f"{name}/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
+        self.dense(f"{name}/outer", config.hidden_size, use_bias=config.use_bias)
