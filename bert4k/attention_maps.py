@@ -199,7 +199,7 @@ def _probabilities(model: Transformer, token_ids: Any, segment_ids: Any, positio
         memory = layer.keys_values(x, position_ids)
         weights = layer.probabilities(x, memory, allowed, places)
         found.append(ops.cast(weights, "float32"))
-        return layer.gather(weights, memory, places)
+        return layer.gather(x, weights, memory, places)
 
     model.run(token_ids, segment_ids, position_ids, attend)
     return found

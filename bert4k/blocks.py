@@ -53,7 +53,18 @@ class PreNorm(PostNorm):
         return x + self.fed(parts, block, parts[f"{block}/feed_forward_norm"](x))
 
 
-BLOCKS: dict[str, PostNorm] = {"post_norm": PostNorm(), "pre_norm": PreNorm()}
+class Gated(PostNorm):
+    """Attention and feed-forward are one gated unit (GAU-alpha, Su 2022, kexue.fm/archives/9052); its sum is normalised."""
+
+    def make(self, maker: Maker, block: str) -> None:
+        maker.gated_attention(f"{block}/attention")
+        maker.norm(f"{block}/attention_norm")
+
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
+        return parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
+
+
+BLOCKS: dict[str, PostNorm] = {"post_norm": PostNorm(), "pre_norm": PreNorm(), "gated": Gated()}
 
 
 def block_of(config: Config) -> PostNorm:

@@ -46,7 +46,7 @@ _COMMON = frozenset(
 )
 
 POSITIONS = ("absolute", "relative", "rotary")
-BLOCKS = ("post_norm", "pre_norm")
+BLOCKS = ("post_norm", "pre_norm", "gated")
 NORMS = ("layer", "unit", "rms")
 MLM_HEADS = ("transformed", "plain")
 PROJECTIONS = ("if_needed", "all", "tokens")
@@ -56,7 +56,7 @@ _KINDS = {"block": BLOCKS, "position": POSITIONS, "embedding_projection": PROJEC
 _LEAST = dict.fromkeys(
     """
     vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings embedding_size
-    num_hidden_groups max_relative_position
+    num_hidden_groups max_relative_position attention_head_size
     """.split(),
     1,
 ) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset"), 0)
@@ -109,6 +109,7 @@ class Config:
     embedding_size: int | None = None
     embedding_projection: str = "if_needed"
     num_hidden_groups: int | None = None
+    attention_head_size: int | None = None
     embedding_norm: bool = True
     block: str = "post_norm"
     position: str = "absolute"
@@ -127,12 +128,17 @@ class Config:
                 f"{did_you_mean(str(self.hidden_act), ACTIVATIONS)}"
             )
         checked(self.family)
-        for name, usual in (("embedding_size", self.hidden_size), ("num_hidden_groups", self.num_hidden_layers)):
+        each = self.hidden_size / self.num_attention_heads if self.num_attention_heads else None
+        for name, usual in (
+            ("embedding_size", self.hidden_size),
+            ("num_hidden_groups", self.num_hidden_layers),
+            ("attention_head_size", each),
+        ):
             if getattr(self, name) == usual:
                 object.__setattr__(self, name, None)
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is None and name in ("embedding_size", "num_hidden_groups"):
+            if value is None and name in ("embedding_size", "num_hidden_groups", "attention_head_size"):
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 expected = f"expected a whole number of at least {least}"
@@ -157,10 +163,10 @@ class Config:
             raise ConfigError(
                 f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."
             )
-        if self.hidden_size % self.num_attention_heads:
+        if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads;"
-                " it must be a multiple of num_attention_heads."
+                " it must be a multiple of num_attention_heads, or attention_head_size must say how wide one is."
             )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
@@ -178,8 +184,8 @@ class Config:
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head (D)."""
-        return self.hidden_size // self.num_attention_heads
+        """Width of the queries and keys of one attention head (D)."""
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
 
     @property
     def embedding_width(self) -> int:

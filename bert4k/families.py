@@ -164,6 +164,17 @@ FAMILIES: dict[str, Family] = {
         outputs=("sequence", "mlm"),
         values={"position": "rotary", "norm": "unit", "use_bias": False, "mlm_head": "plain"},
     ),
+    "gau_alpha": Family(
+        title="GAU-alpha",
+        source="Su et al. 2022; github.com/ZhuiyiTechnology/GAU-alpha, and the class GatedAttentionUnit of github.com/bojone/bert4keras",
+        outputs=("sequence", "mlm"),
+        values={"block": "gated", "position": "rotary", "norm": "unit", "use_bias": False, "mlm_head": "plain"}
+        | {"attention_head_size": 128, "hidden_act": "silu"},
+        keys={"attention_key_size": "attention_head_size"},
+        marks=frozenset({"attention_key_size"}),
+        # There is one head, whatever the file says: its width is that of the keys.
+        read=lambda values: values | {"num_attention_heads": 1},
+    ),
     "roberta": _ROBERTA,
     "xlm_roberta": Family(
         **vars(_ROBERTA)

@@ -67,7 +67,8 @@ def attention_weights(scores: Any, allowed: Any) -> Any:
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
 
-    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]; H = heads x head size.
+    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]. output_size: H, where that is not
+    heads x head size.
 
     positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
     position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory.
@@ -81,30 +82,33 @@ class Attention(keras.layers.Layer):
         initializer: Any = "glorot_uniform",
         positions: Absolute | None = None,
         use_bias: bool = True,
+        output_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.use_bias = use_bias
+        self.use_bias, self.output_size = use_bias, output_size
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
         self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
-        self.query, self.key, self.value, self.output_projection = (
-            # A clone each: one random initializer used twice gives the same values twice.
-            keras.layers.Dense(
-                num_heads * head_size, use_bias=use_bias, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name
-            )
-            for name in ("query", "key", "value", "output")
-        )
+        self.projections = self.make_projections()
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
 
-    @property
-    def projections(self) -> dict[str, keras.layers.Layer]:
+    def make_projections(self) -> dict[str, keras.layers.Layer]:
         """The layers that hold its weights, by name."""
-        return {layer.name: layer for layer in (self.query, self.key, self.value, self.output_projection)}
+        inner = self.num_heads * self.head_size
+        self.query, self.key, self.value = (self.dense(name, inner) for name in ("query", "key", "value"))
+        self.output_projection = self.dense("output", self.output_size or inner)
+        return {"query": self.query, "key": self.key, "value": self.value, "output": self.output_projection}
+
+    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
+        # A clone each: one random initializer used twice gives the same values twice.
+        first = self.initializer.clone()
+        return keras.layers.Dense(units, activation, self.use_bias, first, dtype=self.dtype_policy, name=name)
 
     def build(self, x_shape: tuple[int | None, ...]) -> None:
-        for projection in self.projections.values():
+        for projection in (self.query, self.key, self.value):
             projection.build(x_shape)
+        self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_size))
 
     def compute_output_shape(
         self, x_shape: tuple[int | None, ...], allowed_shape: Any = None, position_ids_shape: Any = None
@@ -120,10 +124,18 @@ class Attention(keras.layers.Layer):
         batch, length = ops.shape(x)[:2]
         return ops.transpose(ops.reshape(x, (batch, length, self.num_heads, self.head_size)), (0, 2, 1, 3))
 
-    def merge(self, x: Any) -> Any:
-        """[B, N, L, D] -> [B, L, N x D], through the output projection."""
-        batch, _, length, _ = ops.shape(x)
-        return self.output_projection(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.num_heads * self.head_size)))
+    def merge(self, looked: Any) -> Any:
+        """[B, N, L, D] -> [B, L, N x D]."""
+        batch, heads, length, size = ops.shape(looked)
+        return ops.reshape(ops.transpose(looked, (0, 2, 1, 3)), (batch, length, heads * size))
+
+    def output(self, x: Any, looked: Any) -> Any:
+        """The layer's output [B, L, H] for x [B, L, H], whose queries have `looked` up [B, N, L, D]."""
+        return self.output_projection(self.merge(looked))
+
+    def normalised(self, scores: Any, allowed: Any) -> Any:
+        """`attention_weights`."""
+        return attention_weights(scores, allowed)
 
     def scaled_query(self, x: Any, position_ids: Any = None) -> Any:
         """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
@@ -138,17 +150,17 @@ class Attention(keras.layers.Layer):
         weights = self.probabilities(x, memory, allowed, places)
         if self.dropout is not None:
             weights = self.dropout(weights, training=training)
-        return self.gather(weights, memory, places)
+        return self.gather(x, weights, memory, places)
 
     def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
         query = self.scaled_query(x, places and places.queries)
         scores = ops.matmul(query, ops.transpose(memory.keys, (0, 1, 3, 2)))
-        return attention_weights(_plus(scores, self.positions.scores(query, places)), allowed)
+        return self.normalised(_plus(scores, self.positions.scores(query, places)), allowed)
 
-    def gather(self, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
-        """The outputs [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
-        return self.merge(_plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
+    def gather(self, x: Any, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
+        """The outputs [B, L, H] for x [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
+        return self.output(x, _plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
 
     def step(
         self, x: Any, source: KeysValues, target: KeysValues, slots: Any, allowed: Any, places: Places | None = None
@@ -164,9 +176,9 @@ class Attention(keras.layers.Layer):
         target = KeysValues(*(written(memory, slots, values) for memory, values in zip(target, new, strict=True)))
         scores = [ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) for keys in (source.keys, target.keys)]
         scores = _plus(ops.concatenate(scores, axis=-1), self.positions.scores(query, places))  # [B, N, X, S + M]
-        weights = attention_weights(scores, allowed)
+        weights = self.normalised(scores, allowed)
         looked = ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)
-        return self.merge(_plus(looked, self.positions.values(weights, places))), target
+        return self.output(x, _plus(looked, self.positions.values(weights, places))), target
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -176,6 +188,7 @@ class Attention(keras.layers.Layer):
             "initializer": keras.initializers.serialize(self.initializer),
             "positions": keras.saving.serialize_keras_object(self.positions),
             "use_bias": self.use_bias,
+            "output_size": self.output_size,
         }
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from bert4k.config import Config
+from bert4k.gated_attention import GatedAttention
 from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
 from bert4k.positions import in_attention
 
@@ -41,9 +42,24 @@ class Maker:
             self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
 
     def attention(self, name: str) -> None:
+        heads, size = self.config.num_attention_heads, self.config.head_size
+        self.add(Attention, name, num_heads=heads, head_size=size, **self._attending())
+
+    def gated_attention(self, name: str) -> None:
         config = self.config
-        sizes = (config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob)
-        self.add(Attention, name, *sizes, initializer=self.random(), positions=self.positions, use_bias=config.use_bias)
+        sizes = {"value_size": config.intermediate_size, "head_size": config.head_size}
+        self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending())
+
+    def _attending(self) -> dict[str, Any]:
+        """What every kind of attention is told."""
+        config = self.config
+        return {
+            "dropout": config.attention_probs_dropout_prob,
+            "initializer": self.random(),
+            "positions": self.positions,
+            "use_bias": config.use_bias,
+            "output_size": config.hidden_size,
+        }
 
     def feed_forward(self, name: str) -> None:
         """The two dense layers `name`/inner and `name`/outer."""

@@ -117,7 +117,7 @@ def test_the_layer_goes_on_from_them(model: Transformer, tokenizer: Tokenizer) -
     def attend(layer: Any, x: Any) -> Any:
         memory = layer.keys_values(x)
         probabilities = layer.probabilities(x, memory, allowed)
-        out = layer.gather(probabilities, memory)
+        out = layer.gather(x, probabilities, memory)
         np.testing.assert_array_equal(ops.convert_to_numpy(out), ops.convert_to_numpy(layer(x, allowed)))
         np.testing.assert_allclose(ops.convert_to_numpy(probabilities), next(layers), atol=1e-5)  # one eager, one compiled
         return out

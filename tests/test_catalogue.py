@@ -37,7 +37,7 @@ FAMILIES = {
     "ernie",
     "roformer",
     "roformer_v2",
-    "gau",
+    "gau_alpha",
     "gpt",
     "gpt2",
     "gpt2_ml",

@@ -85,13 +85,14 @@ CASES = {
     "RoFormer": Case("roformer", {}, {"mlm": "logits"}),
     "RoFormer, factorised": Case("roformer", {"embedding_size": 10}, {"mlm": "logits"}),
     "RoFormerV2": Case("roformer_v2", {"hidden_act": "relu"}),
+    "GAU-alpha": Case("gau_alpha", {"num_attention_heads": 1, "attention_head_size": 10}),
     "RoBERTa": Case("roberta", {"position_offset": 2}, {"mlm": "logits"}),
     "XLM-RoBERTa": Case("xlm_roberta", {"position_offset": 2}, {"mlm": "logits"}),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 IN_TRANSFORMERS = [name for name, case in CASES.items() if case.theirs]
 # One of each kind, for what takes long.
-KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "RoBERTa"]
+KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "GAU-alpha", "RoBERTa"]
 
 
 def build(name: str, outputs: tuple[str, ...] | None = None, **changes: Any) -> Transformer:
@@ -235,7 +236,7 @@ def test_custom_positions_are_those_that_count() -> None:
         assert np.abs(numpy(model({"token_ids": batch["token_ids"]}))[0] - expected).max() > 1e-2, name
 
 
-@pytest.mark.parametrize("name", ["NEZHA", "albert_zh", "RoFormerV2"])
+@pytest.mark.parametrize("name", ["NEZHA", "albert_zh", "RoFormerV2", "GAU-alpha"])
 def test_gradients_are_those_of_differences(name: str) -> None:
     """Where there is no autograd to compare with: the loss of the NumPy model on either side, weight by weight, in float64."""
     model = build(name, ("sequence", "mlm"), num_hidden_layers=2)
@@ -246,7 +247,7 @@ def test_gradients_are_those_of_differences(name: str) -> None:
 
     def loss() -> float:
         x = slow.sequence(batch["token_ids"][0], batch["segment_ids"][0])
-        if name == "RoFormerV2":
+        if name in ("RoFormerV2", "GAU-alpha"):
             return float((x * weights["sequence"][0]).sum() + (x @ slow.weights["embeddings/token/embeddings"].T * weights["mlm"][0]).sum())
         transformed = slow.norm("mlm/norm", reference.ACTIVATIONS[model.config.hidden_act](slow.dense("mlm/dense", x)))
         if name == "albert_zh":
@@ -543,7 +544,7 @@ def test_attention_maps(name: str, tokenizer: Tokenizer) -> None:
     def attend(attention: Attention, x: Any) -> Any:
         memory = attention.keys_values(x, position_ids)
         places = Places(position_ids, position_ids)
-        return attention.gather(ops.convert_to_tensor(found[:, next(number)]), memory, places)
+        return attention.gather(x, ops.convert_to_tensor(found[:, next(number)]), memory, places)
 
     x = model.run(batch["token_ids"], segment_ids, position_ids, attend)
     np.testing.assert_allclose(numpy(x), numpy(model(batch)), atol=1e-4)

@@ -27,6 +27,7 @@ MARKS = (
     Mark("electra", r"^(electra|discriminator|generator)[./]|(discriminator|generator)_predictions"),
     Mark("distilbert", r"^distilbert\."),
     Mark("roberta or xlm_roberta", r"^(xlm_)?roberta\.|^lm_head\.layer_norm"),
+    Mark("gau_alpha", r"(^GAU_alpha|/gau)/"),
     Mark("roformer_v2", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings|LayerNorm|[./]bias$"),
     Mark("roformer", r"^roformer\.|encoder\.embed_positions"),
     Mark("ernie", r"^ernie\."),

@@ -31,7 +31,7 @@ def tiny_model(
 
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 48}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = Config(vocab_size=vocabulary, num_hidden_layers=layers, **shape, **dropout, **kinds or {})
+    config = Config(vocab_size=vocabulary, num_hidden_layers=layers, **{**shape, **dropout, **(kinds or {})})
     model = (kind or Transformer)(config, mask, ("mlm", "pooled"), **settings)
     randomise(model, seed)
     if hasattr(model.parts["mlm"], "bias"):

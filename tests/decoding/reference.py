@@ -72,6 +72,9 @@ class Bert:
             x = self.dense("embeddings/projection", x)
         different = len({name.partition("/")[0] for name in weights if name.startswith("block_")})
         for block in (f"block_{index // (config.num_hidden_layers // different)}" for index in range(config.num_hidden_layers)):
+            if config.block == "gated":
+                x = self.norm(f"{block}/attention_norm", x + self.gated(f"{block}/attention", x, allowed, places))
+                continue
             query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
             heads = np.split(np.arange(config.hidden_size), config.num_attention_heads)
             looked = np.concatenate([self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads], axis=1)
@@ -79,6 +82,20 @@ class Bert:
             inner = ACTIVATIONS[config.hidden_act](self.dense(f"{block}/feed_forward/inner", x))
             x = self.norm(f"{block}/feed_forward_norm", x + self.dense(f"{block}/feed_forward/outer", inner))
         return x
+
+    def gated(self, unit: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """GAU-alpha's unit, token by token."""
+        width, size = self.config.intermediate_size, self.config.head_size
+        inside = ACTIVATIONS[self.config.hidden_act](self.dense(f"{unit}/inner", x))
+        gate, value, shared = inside[:, :width], inside[:, width : 2 * width], inside[:, 2 * width :]
+        query, key = (turned(shared * self.weights[f"{unit}/{name}/gamma"], places) for name in ("query", "key"))
+        looked = np.zeros(value.shape)
+        for i, row in enumerate(allowed):
+            if seen := list(np.flatnonzero(row)):
+                scale = math.log(max(len(seen), 16)) / math.log(512)
+                weights = np.exp(key[seen] @ query[i] / math.sqrt(size) * scale)
+                looked[i] = weights @ value[seen] / weights.sum()
+        return self.dense(f"{unit}/output", gate * looked)
 
     def head(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """One head of attention, [L, D], with the positions of its kind."""
@@ -131,7 +148,7 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return x * 0.5 * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": lambda x: np.maximum(x, 0)}
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": lambda x: np.maximum(x, 0), "silu": lambda x: x / (1 + np.exp(-x))}
 
 
 def turned(x: np.ndarray, places: Sequence[int]) -> np.ndarray:
