@@ -9,14 +9,13 @@ import shutil
 import tempfile
 import zipfile
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.backend.common import global_state
 
 from bert4k import masks
@@ -24,21 +23,21 @@ from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
 from bert4k.checkpoints.describe import Summary, describe
 from bert4k.checkpoints.recognise import recognise
 from bert4k.checkpoints.stored import Stored
-from bert4k.checkpoints.tables import Binding, Report
+from bert4k.checkpoints.tables import Report
 from bert4k.config import Config, read_json
 from bert4k.download import local_copy
 from bert4k.download import locate as locate_named
-from bert4k.errors import CheckpointError, ConfigError, DataError, Error, VocabularyError, did_you_mean
+from bert4k.errors import CheckpointError, ConfigError, Error, VocabularyError, did_you_mean
 from bert4k.families import FAMILIES, checked, family_of
 from bert4k.model import Transformer
 from bert4k.pretrained import catalogue, table_of
+from bert4k.surgery import POSITION_ROWS, TOKEN_ROWS, Change, Changed, Compound, more_positions, other_tokens
 from bert4k.tokenizers import Tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
 _KERAS_FILE = "model.keras"
 _GOOGLE_PREFIX = "bert_model.ckpt"
 _CONFIG_NAMES = ("bert_config.json", "config.json")
-_BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
 
 
 def load(
@@ -49,6 +48,8 @@ def load(
     model: str | type[Transformer] = Transformer,
     layers: Sequence[int] | None = None,
     keep_tokens: Sequence[int] | None = None,
+    compound_tokens: Compound = (),
+    extend_positions: str | None = None,
     dtype: Any = None,
     allow_missing: Sequence[str] = (),
     download: bool = False,
@@ -64,6 +65,10 @@ def load(
     model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
     Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
     et al. 2020, arXiv:2004.03844). keep_tokens: ids of the vocabulary to keep; the model and tokenizer number them anew.
+    compound_tokens: new tokens, behind the others, whose rows are means of the rows of the tokens of which they consist so far; or a
+    mapping from each to the tokens whose mean it shall be, or to their weights (`bert4k.surgery.other_tokens`). extend_positions: how
+    the rows of more positions than the checkpoint has are made, max_position_embeddings saying how many: "hierarchical" or
+    "interpolated" (`bert4k.surgery`).
     dtype: a Keras dtype policy such as "mixed_bfloat16". allow_missing: weights, or beginnings of their names, that may be absent
     and start random; any other absent weight is an error. overrides: config values by name, such as hidden_dropout_prob=0.
 
@@ -72,21 +77,26 @@ def load(
     path = locate(source, download)
     family, kind = (model, Transformer) if isinstance(model, str) else (None, model)
     if path.suffix == ".keras":
-        if layers is not None or keep_tokens is not None or dtype is not None or overrides or allow_missing:
+        if any((layers is not None, keep_tokens is not None, compound_tokens, extend_positions, dtype, overrides, allow_missing)):
             raise ConfigError(
-                f"{path} is a whole model; layers, keep_tokens, dtype, allow_missing and overrides apply to checkpoints only."
+                f"{path} is a whole model; layers, keep_tokens, compound_tokens, extend_positions, dtype, allow_missing and overrides"
+                " apply to checkpoints only."
             )
         return _load_keras(path, mask, outputs, kind)
     folder = path if path.is_dir() else path.parent
     stored = open_checkpoint(path)
-    config = _config_of(folder, stored, family).override(**overrides)
+    released = _config_of(folder, stored, family)
+    config = released.override(**overrides)
     tokenizer = Tokenizer.from_folder(folder)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
         layers, config = _chosen_layers(layers, config)
-    stored_vocabulary = config.vocab_size
-    if keep_tokens is not None:
-        tokenizer = _pruned(tokenizer, keep_tokens)
+    changes: dict[str, Change] = {}
+    if positions := more_positions(extend_positions, released, config):
+        changes[POSITION_ROWS] = positions
+    if keep_tokens is not None or compound_tokens:
+        tokenizer, rows = other_tokens(tokenizer, keep_tokens, compound_tokens)
+        changes |= dict.fromkeys(TOKEN_ROWS, rows)
         config = config.override(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_id)
 
     values: ChainMap[str, Any] = ChainMap()
@@ -95,13 +105,13 @@ def load(
     with _no_collecting(), _Waiting():
         built = kind(config, mask, outputs, values=values, dtype=dtype)
         wanted = built.weight_names()
-        for name in set(_BY_TOKEN) & set(wanted):
-            wanted[name] = (stored_vocabulary, *wanted[name][1:])
+        for name in set(changes) & set(wanted):  # in the checkpoint it has the rows that were released
+            count = released.position_offset + released.max_position_embeddings if name == POSITION_ROWS else released.vocab_size
+            wanted[name] = (count, *wanted[name][1:])
         table = table_of(config.family, stored.layout)
         binding = table.bind(stored, wanted, config.groups if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
-        found: Any = binding if keep_tokens is None else _Rows(binding, np.asarray(keep_tokens))
-        values.maps.append(found)
+        values.maps.append(Changed(binding, changes))  # type: ignore[arg-type]  # which are read only
     return built, tokenizer
 
 
@@ -305,18 +315,6 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
     return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None)
 
 
-def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
-    for token in keep_tokens:
-        if not isinstance(token, int | np.integer):
-            raise DataError(f"keep_tokens holds {token!r}; expected ids of the vocabulary, which tokenizer.token_to_id gives for tokens.")
-    if len(set(keep_tokens)) != len(keep_tokens):
-        raise DataError("keep_tokens names a token twice; each may be kept once. Remove the repetitions.")
-    vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
-    special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
-    in_text, words = tokenizer.special_tokens_in_text, tokenizer.words
-    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=in_text, words=words)
-
-
 @contextmanager
 def _no_collecting() -> Iterator[None]:
     """Building a model makes objects enough to start garbage collections, each of which walks all that TensorFlow has made since
@@ -352,23 +350,3 @@ class _Waiting(keras.StatelessScope):
     @staticmethod
     def _waiting() -> list[Any]:
         return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
-
-
-class _Rows(Mapping[str, np.ndarray]):
-    """A binding of which only some rows of the vocabulary are taken."""
-
-    def __init__(self, binding: Binding, rows: np.ndarray) -> None:
-        self.binding, self.rows = binding, rows
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        array = self.binding[name]
-        return array[self.rows] if name in _BY_TOKEN else array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.binding)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.binding
-
-    def __len__(self) -> int:
-        return len(self.binding)

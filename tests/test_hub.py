@@ -401,7 +401,9 @@ def test_overrides(saved: Path) -> None:
     assert loaded.parts["dropout"].rate == 0.3
     with pytest.raises(ConfigError, match=r"hiden_dropout_prob.*hidden_dropout_prob"):
         bert4k.load(saved / "google", hiden_dropout_prob=0.3)
-    with pytest.raises(CheckpointError, match=r"\(16, 12\).*expects \(32, 12\).*correct the override"):
+    with pytest.raises(CheckpointError, match=r"\(16, 12\).*expects \(8, 12\).*correct the override"):
+        bert4k.load(saved / "google", max_position_embeddings=8)
+    with pytest.raises(ConfigError, match=r"=32.*rows for 16 positions.*extend_positions='hierarchical'"):
         bert4k.load(saved / "google", max_position_embeddings=32)
 
 

@@ -718,9 +718,9 @@ def test_unknown_words(tmp_path, words):
 
 
 def test_a_pruned_vocabulary_keeps_its_words():
-    from bert4k.hub import _pruned
+    from bert4k.surgery import pruned as prune
 
-    pruned = _pruned(_WORDS_ONLY, [_WORDS_ONLY.token_to_id(token) for token in [*SPECIAL, *"今天气", "今天"]])
+    pruned = prune(_WORDS_ONLY, [_WORDS_ONLY.token_to_id(token) for token in [*SPECIAL, *"今天气", "今天"]])
     assert pruned.words == "jieba" and pruned.tokenize("今天，天气") == ["今天", "[UNK]", "天", "气"]
 
 
