@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bert4k
-from bert4k.errors import ConfigError, DataError, Error, did_you_mean
+from bert4k.errors import CheckpointError, ConfigError, DataError, Error, did_you_mean
 from bert4k.quiet import import_backend
 
 if TYPE_CHECKING:
@@ -132,8 +132,19 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command(inspect, "What a checkpoint holds, without loading it.")
     added.add_argument("model", help="folder or prefix of a checkpoint, an .index file, or a name that `bert4k list` shows")
+    added.add_argument("--family", help="whose checkpoint it is, where config and tensor names do not tell")
     added.add_argument("--all", action="store_true", help="list every tensor and its fate")
     added.add_argument("--json", action="store_true", help="one JSON object")
+
+    added = command(verify, "Compare with transformers on PyTorch: a checkpoint, layer by layer, or every family on every backend.")
+    added.add_argument("model", nargs="?", help="folder or prefix of a checkpoint, or a name that `bert4k list` shows")
+    added.add_argument(
+        "--all", action="store_true", help="models with random weights, of the size of a base model; prints a Markdown table"
+    )
+    added.add_argument("--against", default="huggingface", choices=["huggingface"], help="whose computation is compared with")
+    added.add_argument("--backends", default="tensorflow,jax,torch", help="of --all, with commas")
+    added.add_argument("--no-gradients", action="store_true", help="outputs and hidden states only")
+    added.add_argument("--json", action="store_true", help="one JSON object a comparison")
 
     picture: dict[str, Any] = {"type": Path, "metavar": "FILE", "dest": "picture"}
     picture["help"] = "draw to this .png or .svg file instead of the terminal"
@@ -314,7 +325,7 @@ def embed(options: argparse.Namespace) -> None:
 def inspect(options: argparse.Namespace) -> None:
     """bert4k inspect"""
     import_backend(light=True)
-    found = bert4k.inspect(options.model)
+    found = bert4k.inspect(options.model, options.family)
     summary, report = found.summary, found.report
     if options.json:
         tensors = [{"name": t.name, "shape": t.shape, "dtype": str(t.dtype), "fate": t.fate} for t in summary.tensors]
@@ -346,6 +357,34 @@ def inspect(options: argparse.Namespace) -> None:
     if options.all:
         for tensor in summary.tensors:
             print(f"  {tensor.fate:9}  {tensor.dtype!s:8}  {'x'.join(map(str, tensor.shape)) or 'scalar':>12}  {tensor.name}")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """bert4k verify"""
+    if options.all == bool(options.model):
+        raise ConfigError("Say what to verify: the folder or name of a checkpoint, or --all for every family with random weights.")
+    if not options.all:
+        import_backend()
+    else:
+        import_backend(light=True)  # each comparison has a process of its own
+    from bert4k import fidelity
+
+    gradients = not options.no_gradients
+    backends = [backend.strip() for backend in options.backends.split(",")]
+    found = fidelity.compare_all(backends) if options.all else [fidelity.compare(options.model, gradients)]
+    if options.json:
+        for each in found:
+            _print_json(each.to_dict())
+    elif options.all:
+        print(fidelity.table(found))
+    else:
+        print(fidelity.report(found[0]))
+    if wrong := [(each, first) for each in found if (first := each.departs())]:
+        each, first = wrong[0]
+        raise CheckpointError(
+            f"{each.family} on {each.backend} departs from transformers, first at {first.name}: by {first.difference:.1e} of"
+            f" {first.size:.3g}, where rounding explains {fidelity.OUTPUT_TOLERANCE:.0e} ({fidelity.GRADIENT_TOLERANCE:.0e} of a gradient)."
+        )
 
 
 def mask(options: argparse.Namespace) -> None:

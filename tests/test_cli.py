@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
 COMMANDS = [
     *("generate", "fill", "infill", "score", "embed", "inspect", "mask", "attention", "convert", "vocabulary", "pretrain"),
-    *("train", "evaluate", "predict", "list", "download"),
+    *("train", "evaluate", "predict", "list", "download", "verify"),
 ]
 
 
@@ -211,6 +211,23 @@ def test_inspect_tells_what_does_not_fit(run: Cli, folder: Path, tmp_path: Path)
     config.write_text(json.dumps(values | {"hiden_size": 3}))
     assert "not loadable by this version:" in run("inspect", tmp_path).out
     assert "hiden_size" in json.loads(run("inspect", tmp_path, "--json").out)["problem"]
+
+
+def test_inspect_as_another_family(run: Cli, folder: Path) -> None:
+    found = run("inspect", folder, "--family", "nezha")
+    assert found.code == 0
+    assert "unused     bert/embeddings/position_embeddings" in found.out  # its positions are computed
+    assert "Did you mean 'nezha'" in run("inspect", folder, "--family", "nezah").out
+
+
+def test_verify(run: Cli, folder: Path) -> None:
+    pytest.importorskip("transformers")
+    found = run("verify", folder)
+    assert found.code == 0, found.err
+    assert "layer 2" in found.out
+    told = json.loads(run("verify", folder, "--no-gradients", "--json").out)
+    assert [each["name"] for each in told["layers"]] == ["embeddings", "layer 1", "layer 2"]
+    assert told["gradients"] == []
 
 
 def test_inspect_on_a_real_index(run: Cli, shared_data: Path) -> None:
@@ -407,6 +424,8 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a vocabulary of a folder": (["vocabulary", "{}", "--out", "{}/new.txt"], ["is a folder", "Name the files in it"]),
     "a vocabulary of no pairs": (["vocabulary", "--pairs", "{}/vocab.txt", "--out", "{}/new.txt"], ["line 1: found no tab", "'[PAD]'"]),
     "a vocabulary without room": (["vocabulary", "{}/vocab.txt", "--out", "{}/new.txt", "--size", "9"], ["of 9 tokens", "at least 109"]),
+    "nothing to verify": (["verify"], ["Say what to verify", "--all"]),
+    "both to verify": (["verify", "{}", "--all"], ["Say what to verify", "--all"]),
     "a picture of no kind": (["mask", "lm", "春", "--png", "{}/mask.doc"], ["mask.doc", ".png"]),
 }
 
