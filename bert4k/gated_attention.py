@@ -77,7 +77,7 @@ class GatedAttention(Attention):
         _, value, shared = self.inside(x)
         return KeysValues(self.positions.turned(self.key(shared)[:, None], position_ids), value[:, None])
 
-    def output(self, x: Any, looked: Any) -> Any:
+    def outcome(self, x: Any, looked: Any) -> Any:
         return self.output_projection(self.inside(x)[0] * self.merge(looked))
 
     def normalised(self, scores: Any, allowed: Any) -> Any:

@@ -110,14 +110,21 @@ class Attention(keras.layers.Layer):
             projection.build(x_shape)
         self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_size))
 
-    def compute_output_shape(
-        self, x_shape: tuple[int | None, ...], allowed_shape: Any = None, position_ids_shape: Any = None
-    ) -> tuple[int | None, ...]:
-        return x_shape
+    def compute_output_spec(
+        self, x: Any, allowed: Any, position_ids: Any = None, return_weights: bool = False, training: bool | None = None
+    ) -> Any:
+        out = keras.KerasTensor(x.shape, self.compute_dtype)
+        weights = keras.KerasTensor((x.shape[0], self.num_heads, x.shape[1], x.shape[1]), self.compute_dtype)
+        return (out, weights) if return_weights else out
 
-    def call(self, x: Any, allowed: Any, position_ids: Any = None, training: bool | None = None) -> Any:
+    def call(self, x: Any, allowed: Any, position_ids: Any = None, return_weights: bool = False, training: bool | None = None) -> Any:
+        """return_weights: give also how much each token looks at each other one, [B, N, L, L], before dropout."""
         places = None if position_ids is None else Places(position_ids, position_ids)
-        return self.attend(x, self.keys_values(x, position_ids), allowed, training, places)
+        memory = self.keys_values(x, position_ids)
+        weights = self.probabilities(x, memory, allowed, places)
+        dropped = self.dropout(weights, training=training) if self.dropout is not None else weights
+        out = self.gather(x, dropped, memory, places)
+        return (out, weights) if return_weights else out
 
     def split(self, x: Any) -> Any:
         """[B, L, N x D] -> [B, N, L, D]."""
@@ -129,7 +136,7 @@ class Attention(keras.layers.Layer):
         batch, heads, length, size = ops.shape(looked)
         return ops.reshape(ops.transpose(looked, (0, 2, 1, 3)), (batch, length, heads * size))
 
-    def output(self, x: Any, looked: Any) -> Any:
+    def outcome(self, x: Any, looked: Any) -> Any:
         """The layer's output [B, L, H] for x [B, L, H], whose queries have `looked` up [B, N, L, D]."""
         return self.output_projection(self.merge(looked))
 
@@ -145,12 +152,9 @@ class Attention(keras.layers.Layer):
         """Keys and values of x [B, L, H], each [B, N, L, D]."""
         return KeysValues(self.positions.turned(self.split(self.key(x)), position_ids), self.split(self.value(x)))
 
-    def attend(self, x: Any, memory: KeysValues, allowed: Any, training: bool | None = None, places: Places | None = None) -> Any:
-        """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]."""
-        weights = self.probabilities(x, memory, allowed, places)
-        if self.dropout is not None:
-            weights = self.dropout(weights, training=training)
-        return self.gather(x, weights, memory, places)
+    def attend(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
+        """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]. Without dropout."""
+        return self.gather(x, self.probabilities(x, memory, allowed, places), memory, places)
 
     def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
@@ -160,7 +164,7 @@ class Attention(keras.layers.Layer):
 
     def gather(self, x: Any, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
         """The outputs [B, L, H] for x [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
-        return self.output(x, _plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
+        return self.outcome(x, _plus(ops.matmul(weights, memory.values), self.positions.values(weights, places)))
 
     def step(
         self, x: Any, source: KeysValues, target: KeysValues, slots: Any, allowed: Any, places: Places | None = None
@@ -178,7 +182,7 @@ class Attention(keras.layers.Layer):
         scores = _plus(ops.concatenate(scores, axis=-1), self.positions.scores(query, places))  # [B, N, X, S + M]
         weights = self.normalised(scores, allowed)
         looked = ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)
-        return self.output(x, _plus(looked, self.positions.values(weights, places))), target
+        return self.outcome(x, _plus(looked, self.positions.values(weights, places))), target
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

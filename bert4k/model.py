@@ -11,6 +11,7 @@ block is therefore the same machine in `fit`, `predict` and `generate`:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ HEADS: dict[str, set[str]] = {
     "nsp": {"pooled", "nsp"},
     "discriminator": {"discriminator"},
 }
+# What every model can also give, of the layer with that number.
+_INSIDE = re.compile(r"embeddings|(hidden|attention)_(\d+)")
 OUTPUTS = FAMILIES["bert"].outputs  # those of BERT; config.outputs are those of the config's family
 
 
@@ -49,7 +52,9 @@ class Transformer(keras.Model):
     `same_document`; "order" int32 [B, L] when it uses `permuted` without an order or seed of its own.
 
     outputs: any of "sequence" [B, L, H], "pooled" [B, H] (tanh of the first token) and, all logits, "mlm" [B, L, V], "nsp" [B, 2]
-    (ALBERT's sentence order, too) and "discriminator" [B, L] (ELECTRA: the token was replaced). One gives an array, several give a dict.
+    (ALBERT's sentence order, too) and "discriminator" [B, L] (ELECTRA: the token was replaced). And of the inside: "embeddings", what goes
+    into layer 0, and "hidden_0", "hidden_1" ..., what each layer gives [B, L, H]; "attention_0", ..., how much each token looks at each
+    other one in a layer [B, N, L, L]. One output gives an array, several give a dict.
 
     values: initial values of weights by name (`weight_names`), each read once, when its weight is built; the others start
     random. parts: the layers of another Transformer, to share them.
@@ -68,7 +73,7 @@ class Transformer(keras.Model):
         self.config = config if isinstance(config, Config) else Config.from_dict(config)
         self.mask = masks.get(mask)
         self.programs: dict[Any, Any] = {}  # what decoding has compiled for this model, by its static description
-        self.output_kinds = _checked_outputs(outputs)
+        self.output_kinds = _checked_outputs(outputs, self.config)
         dtype = _dtype_policy(kwargs.pop("dtype", None))
         self.parts = dict(parts) if parts is not None else self.make_parts(dtype)
         with initial_values(self.parts, {} if values is None else values):
@@ -76,8 +81,17 @@ class Transformer(keras.Model):
             symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
             tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
             segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
-            x = self.run(inputs["token_ids"], segment_ids, position_ids, lambda attention, x: attention(x, allowed, position_ids))
-            heads = {name: self.head(name, x) for name in self.output_kinds}
+            inside: dict[str, Any] = {}
+
+            def attend(attention: Attention, x: Any) -> Any:
+                name = f"attention_{sum(name.startswith('attention_') for name in inside)}"
+                weighed = name in self.output_kinds
+                out = attention(x, allowed, position_ids, return_weights=weighed)
+                x, inside[name] = out if weighed else (out, None)
+                return x
+
+            x = self.run(inputs["token_ids"], segment_ids, position_ids, attend, inside)
+            heads = {name: inside[name] if name in inside else self.head(name, x) for name in self.output_kinds}
         super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
 
     # The hooks. -----------------------------------------------------------------------------------------------------
@@ -160,11 +174,14 @@ class Transformer(keras.Model):
                 return parts["discriminator/output"](parts["discriminator/dense"](x))[..., 0]
         raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, HEADS)} Outputs are {', '.join(HEADS)}.")
 
-    def run(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend) -> Any:
-        """Embedding and all blocks, on symbolic tensors or arrays [B, L]; attention as `attend` does it. [B, L, H]."""
-        x = self.embed(token_ids, segment_ids, position_ids)
+    def run(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend, inside: dict[str, Any] | None = None) -> Any:
+        """Embedding and all blocks, on symbolic tensors or arrays [B, L]; attention as `attend` does it. [B, L, H].
+
+        inside: receives the outputs "embeddings", "hidden_0", "hidden_1", ..."""
+        inside = {} if inside is None else inside
+        x = inside["embeddings"] = self.embed(token_ids, segment_ids, position_ids)
         for index in range(self.config.num_hidden_layers):
-            x = self.block(index, x, attend)
+            x = inside[f"hidden_{index}"] = self.block(index, x, attend)
         return self.parts["final_norm"](x) if "final_norm" in self.parts else x
 
     # The same weights, another machine. -----------------------------------------------------------------------------
@@ -176,13 +193,13 @@ class Transformer(keras.Model):
     def with_outputs(self, *outputs: str) -> Transformer:
         """A model with the very same weights and mask, and other outputs. Their layers must be there already; it is without
         those of outputs that it does not have, so that training it leaves them alone."""
-        for name in _checked_outputs(outputs):
-            if not HEADS[name] <= {part.split("/")[0] for part in self.parts}:
+        for name in _checked_outputs(outputs, self.config):
+            if not HEADS.get(name, set()) <= {part.split("/")[0] for part in self.parts}:
                 raise ConfigError(
                     f"This model was built with outputs={self.output_kinds!r} and has no weights for {name!r};"
                     f" load it again with outputs=({name!r}, ...)."
                 )
-        unused = set().union(*HEADS.values()).difference(*(HEADS[name] for name in outputs))
+        unused = set().union(*HEADS.values()).difference(*(HEADS.get(name, set()) for name in outputs))
         parts = {name: part for name, part in self.parts.items() if name.split("/")[0] not in unused}
         return type(self)(self.config, self.mask, outputs, parts=parts)
 
@@ -398,10 +415,17 @@ def _dtype_policy(dtype: Any) -> Any:
         ) from error
 
 
-def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+def _checked_outputs(outputs: Sequence[str], config: Config) -> tuple[str, ...]:
     if isinstance(outputs, str) or not outputs:
         raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {', '.join(HEADS)}, such as outputs=('mlm',).")
     for name in outputs:
-        if name not in HEADS:
-            raise ConfigError(f"There is no output {name!r}.{did_you_mean(str(name), HEADS)} Outputs are {', '.join(HEADS)}.")
+        inside, last = _INSIDE.fullmatch(str(name)), config.num_hidden_layers - 1
+        if name not in HEADS and not inside:
+            known = (*HEADS, "embeddings", "hidden_0", "attention_0")
+            raise ConfigError(
+                f"There is no output {name!r}.{did_you_mean(str(name), known)} Outputs are {', '.join(HEADS)}, and of the inside"
+                f" embeddings, hidden_0 to hidden_{last} and attention_0 to attention_{last}."
+            )
+        if inside and int(inside[2] or 0) > last:
+            raise ConfigError(f"There is no output {name!r}: the layers are numbered from 0 to {last}.")
     return tuple(outputs)

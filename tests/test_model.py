@@ -542,3 +542,55 @@ def test_weights_without_a_name_are_not_lost_silently() -> None:
 
     with pytest.raises(ConfigError, match=r"adapter/inner/kernel.*make_parts.*save the model as \.keras"):
         Nested(CONFIG).weight_values()
+
+
+# The inside. ----------------------------------------------------------------------------------------------------------------------
+
+
+@backends
+def test_hidden_states_and_attention_of_any_layer_are_outputs() -> None:
+    """Those of the hooks, run by hand; and training them leaves the heads alone."""
+    config = CONFIG
+    model = Transformer(config, "lm", ("sequence", "embeddings", "hidden_0", "hidden_1", "attention_1"))
+    batch = {"token_ids": np.array([[2, 7, 8, 9, 3], [2, 7, 3, 0, 0]]), "segment_ids": np.array([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]])}
+    found = {name: ops.convert_to_numpy(value) for name, value in model(batch).items()}
+    segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+    x = model.embed(batch["token_ids"], segment_ids, position_ids)
+    np.testing.assert_allclose(found["embeddings"], ops.convert_to_numpy(x), atol=1e-6)
+    for index in range(2):
+        weights = []
+
+        def attend(attention: Any, x: Any) -> Any:
+            memory = attention.keys_values(x)
+            weights.append(attention.probabilities(x, memory, allowed))  # noqa: B023
+            return attention.gather(x, weights[-1], memory)  # noqa: B023
+
+        x = model.block(index, x, attend)
+        np.testing.assert_allclose(found[f"hidden_{index}"], ops.convert_to_numpy(x), atol=1e-5)
+    np.testing.assert_allclose(found["attention_1"], ops.convert_to_numpy(weights[0]), atol=1e-5)
+    assert found["attention_1"].shape == (2, config.num_attention_heads, 5, 5)
+    np.testing.assert_array_equal(found["hidden_1"], found["sequence"])
+    assert not np.triu(found["attention_1"][0, 0], 1).any()  # under the mask lm
+
+
+def test_outputs_of_the_inside_go_through_keras(tmp_path: Path) -> None:
+    model = Transformer(CONFIG, outputs=("hidden_0", "attention_0"))
+    batch = {"token_ids": np.array([[2, 7, 8, 3]])}
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for name, value in again(batch).items():
+        np.testing.assert_array_equal(ops.convert_to_numpy(value), ops.convert_to_numpy(model(batch)[name]))
+    assert model.with_outputs("embeddings")(batch).shape == (1, 4, CONFIG.hidden_size)
+    half = Transformer(CONFIG, outputs=("hidden_0", "attention_0"), dtype="mixed_bfloat16")(batch)
+    assert all(keras.backend.standardize_dtype(value.dtype) == "bfloat16" for value in half.values())
+
+
+@pytest.mark.parametrize("name", ["hidden_2", "attention_2"])
+def test_there_are_no_outputs_beyond_the_last_layer(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no output '{name}': the layers are numbered from 0 to 1"):
+        Transformer(CONFIG, outputs=(name,))
+
+
+def test_an_output_that_is_misspelt() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean 'hidden_0'.*hidden_0 to hidden_1"):
+        Transformer(CONFIG, outputs=("hiden_0",))
