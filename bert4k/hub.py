@@ -43,7 +43,7 @@ _BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
 
 def load(
     source: str | Path,
-    mask: str | masks.Mask = "encoder",
+    mask: str | masks.Mask | None = None,
     outputs: Sequence[str] = ("sequence",),
     *,
     model: str | type[Transformer] = Transformer,
@@ -59,7 +59,7 @@ def load(
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
     written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
     it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
-    loads with the mask and outputs given here, too.
+    loads with the mask and outputs given here, too. By default the mask is that under which the family was trained, "encoder" or "lm".
 
     model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
     Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
@@ -149,7 +149,7 @@ def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
     """The model of a source with every output that it has weights for."""
     path = locate(source)
     if path.suffix == ".keras":
-        return _load_keras(path, masks.encoder, None, Transformer)
+        return _load_keras(path, None, None, Transformer)
     found = inspect(path)
     lacking = {name.partition("/")[0] for name in found.report.missing} if found.report else set()
     if "pooled" in lacking:
@@ -246,7 +246,7 @@ def _config_file(folder: Path) -> Path:
 
 
 def _load_keras(
-    path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None, expected: type[Transformer]
+    path: Path, mask: str | masks.Mask | None, outputs: Sequence[str] | None, expected: type[Transformer]
 ) -> tuple[Transformer, Tokenizer]:
     try:
         loaded = keras.saving.load_model(path, compile=False)
@@ -263,7 +263,7 @@ def _load_keras(
         )
     tokenizer = Tokenizer.from_folder(path.parent)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
-    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(mask), tokenizer
+    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(loaded.config.mask if mask is None else mask), tokenizer
 
 
 def _write(model: Transformer, folder: Path, format: str) -> None:

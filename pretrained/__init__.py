@@ -11,9 +11,11 @@ from bert4k.pretrained import (
     google_albert,
     google_bert,
     google_electra,
+    google_gpt,
     huggingface_albert,
     huggingface_bert,
     huggingface_electra,
+    huggingface_gpt,
     huggingface_roberta,
 )
 
@@ -21,9 +23,11 @@ _FILES = (
     google_bert,
     google_albert,
     google_electra,
+    google_gpt,
     huggingface_bert,
     huggingface_albert,
     huggingface_electra,
+    huggingface_gpt,
     huggingface_roberta,
 )
 # (family, layout) -> its table.
