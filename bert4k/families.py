@@ -30,7 +30,8 @@ class Family:
     [CLS] and [SEP], where its vocabulary is BERT's.
     values: Config values that its files leave unsaid. keys: the file's key -> the Config value, where they differ or where only this
     family's files have it. names: Hugging Face's key -> the Config value, where its file has names of its own for what Google's calls as we
-    do. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that change nothing. marks: keys by which a file without a model_type is known. google_gelu: which gelu the TensorFlow code means by "gelu".
+    do. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that change nothing.
+    marks: keys by which a file without a model_type is known. google_gelu: which gelu the TensorFlow code means by "gelu".
     model_type, architecture: what transformers calls it; None when it has no such model. read, write: changes that no renaming expresses,
     from a file's values to ours, and back.
     """

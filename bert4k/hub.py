@@ -32,7 +32,7 @@ from bert4k.errors import CheckpointError, ConfigError, DataError, Error, Vocabu
 from bert4k.families import FAMILIES, checked, family_of
 from bert4k.model import Transformer
 from bert4k.pretrained import catalogue, table_of
-from bert4k.tokenizers import Tokenizer
+from bert4k.tokenizers import Tokenizer, read_tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
 _KERAS_FILE = "model.keras"
@@ -80,7 +80,7 @@ def load(
     folder = path if path.is_dir() else path.parent
     stored = open_checkpoint(path)
     config = _config_of(folder, stored, family).override(**overrides)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer, config = _tokenizer_of(folder, config)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
         layers, config = _chosen_layers(layers, config)
@@ -261,7 +261,7 @@ def _load_keras(
             f"{path} holds a {type(loaded).__name__}; expected a {expected.__name__} of bert4k."
             " Load it with keras.saving.load_model, or give its own class as model=."
         )
-    tokenizer = Tokenizer.from_folder(path.parent)
+    tokenizer = read_tokenizer(path.parent).with_rows(loaded.config.vocab_size)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
     return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(loaded.config.mask if mask is None else mask), tokenizer
 
@@ -278,6 +278,16 @@ def _write(model: Transformer, folder: Path, format: str) -> None:
         name, config = "config.json", model.config.to_huggingface()
         write_safetensors(folder, table.save(model.weight_values()))
     (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokenizer_of(folder: Path, config: Config) -> tuple[Tokenizer, Config]:
+    """The tokenizer of a checkpoint folder, with a name for each row of the embedding; and the config, which has from the vocabulary what
+    only BERT's fixes: the token for padding, where the file does not say."""
+    settings = {} if FAMILIES[config.family].framed else {"added_tokens": False}
+    tokenizer = read_tokenizer(folder, **settings).with_rows(config.vocab_size)
+    if type(tokenizer) is not Tokenizer and read_json(_config_file(folder)).get("pad_token_id") is None:
+        config = config.override(pad_token_id=tokenizer.pad_id)
+    return tokenizer, config
 
 
 def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> None:
@@ -306,6 +316,8 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
 
 
 def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
+    if type(tokenizer) is not Tokenizer:
+        raise ConfigError(f"keep_tokens prunes a vocab.txt; this checkpoint's vocabulary is a {type(tokenizer).__name__}. Load all of it.")
     for token in keep_tokens:
         if not isinstance(token, int | np.integer):
             raise DataError(f"keep_tokens holds {token!r}; expected ids of the vocabulary, which tokenizer.token_to_id gives for tokens.")
@@ -314,7 +326,8 @@ def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
     vocabulary = [tokenizer.id_to_token(int(token)) for token in keep_tokens]
     special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
     in_text, words = tokenizer.special_tokens_in_text, tokenizer.words
-    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, special_tokens_in_text=in_text, words=words)
+    settings: dict[str, Any] = {"special_tokens_in_text": in_text, "words": words, "added_tokens": tokenizer.added_tokens}
+    return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, **settings)
 
 
 @contextmanager
