@@ -38,7 +38,7 @@ MARKS = (
     Mark("gpt2", r"^(transformer\.)?h\.\d+\.|^model/h\d+/|(^|\.)wte\.|^gpt/transformer/layer_\d+/attention/input/LayerNorm/"),
     Mark("xlnet", r"^transformer\.layer\.\d+\.rel_attn|^model/transformer/layer_\d+/rel_attn"),
     Mark("roformer or nezha", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings"),
-    Mark("bert or nezha_gen", r"^bert/encoder/layer_\d+/attention/self/query", r"token_type_embeddings|^bert/pooler/"),
+    Mark("bert or nezha_gen", r"^cls/predictions/output_bias$", r"token_type_embeddings|^bert/pooler/"),
     Mark("bert", r"layer[._]\d+[./]attention[./]self[./]query"),
 )
 

@@ -178,23 +178,23 @@ def _restored(model: bytes, kind: str, extra_ids: int, rows: int, in_text: bool)
 
 def _opened(model: bytes | str | os.PathLike[str]) -> tuple[bytes, Any]:
     """The bytes of a model and its processor."""
+    origin = "The vocabulary" if isinstance(model, bytes) else os.fspath(model)
     try:
         import sentencepiece
     except ImportError as error:
         raise VocabularyError(
-            f"{'The vocabulary' if isinstance(model, bytes) else model} is a SentencePiece model, and the package that reads it is missing."
+            f"{origin} is a SentencePiece model, and the package that reads it is missing."
             ' Install it with: pip install "bert4k[sentencepiece]", or put the release\'s tokenizer.json beside it.'
         ) from error
     try:
         content = model if isinstance(model, bytes) else Path(model).read_bytes()
     except OSError as error:
-        raise VocabularyError(f"Cannot read the vocabulary {model}: {error.strerror}. Expected a SentencePiece model.") from error
+        raise VocabularyError(f"Cannot read the vocabulary {origin}: {error.strerror}. Expected a SentencePiece model.") from error
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.load_from_serialized_proto(content)
     except (RuntimeError, ValueError, TypeError) as error:
-        origin = "The vocabulary" if isinstance(model, bytes) else model
         raise VocabularyError(f"{origin} is no SentencePiece model ({error}). Fetch it again.") from error
     if not processor.get_piece_size():
-        raise VocabularyError(f"{'The vocabulary' if isinstance(model, bytes) else model} is an empty SentencePiece model. Fetch it again.")
+        raise VocabularyError(f"{origin} is an empty SentencePiece model. Fetch it again.")
     return content, processor
