@@ -562,6 +562,23 @@ def test_nezha_gen_as_released(tmp_path: Path) -> None:
     assert loaded.config.type_vocab_size == 0
 
 
+def test_gpt2_ml_reads_texts_without_added_tokens(tmp_path: Path) -> None:
+    """As it was trained: no [CLS] and no [SEP] (imcaspar/gpt2-ml, dataset/prepare_data.py)."""
+    model = build("GPT2-ML", num_hidden_layers=2)
+    folder = bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "google")
+    assert "newslm/layer01/query_layer/kernel" in open_checkpoint(folder)
+    loaded, tokenizer = bert4k.load(folder, outputs=("mlm",))
+    ids = [VOCABULARY.index(char) for char in "东西南"]
+    assert tokenizer(["东西南", "东"])["token_ids"].tolist() == [ids, [ids[0], 0, 0]]
+    slow = reference.Bert(loaded, "causal & real")
+    log_probs = slow.log_probs(ids, [0] * 3)
+    assert bert4k.score(loaded, tokenizer, ["东西南"])[0] == pytest.approx(log_probs[0, ids[1]] + log_probs[1, ids[2]], abs=1e-4)
+    [found] = bert4k.generate(loaded, tokenizer, ["东西南"], max_tokens=1)
+    assert found.log_probs[0] == pytest.approx(np.delete(log_probs[-1], [0, 1, 2, 4]).max(), abs=1e-4)
+    bert4k.save(loaded, tokenizer, tmp_path / "keras", "keras")
+    assert not bert4k.load(tmp_path / "keras", outputs=("mlm",))[1].added_tokens
+
+
 def test_gpt_names_as_others_wrote_them(tmp_path: Path) -> None:
     """Without the model's name before all others, and with the buffers of a causal mask."""
     model = build("GPT-2")
