@@ -64,7 +64,27 @@ class Gated(PostNorm):
         return parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
 
 
-BLOCKS: dict[str, PostNorm] = {"post_norm": PostNorm(), "pre_norm": PreNorm(), "gated": Gated()}
+class FeedForwardNorms(PostNorm):
+    """Attention is added as it is; what goes into the feed-forward layer is normalised, and so is the sum after it (Grover, Zellers et al.
+    2019, arXiv:1905.12616, as its code has it; GPT2-ML)."""
+
+    def make(self, maker: Maker, block: str) -> None:
+        maker.attention(f"{block}/attention")
+        maker.norm(f"{block}/feed_forward_norm_before")
+        maker.feed_forward(f"{block}/feed_forward")
+        maker.norm(f"{block}/feed_forward_norm")
+
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
+        x = x + self.attended(parts, block, x, attend)
+        return parts[f"{block}/feed_forward_norm"](x + self.fed(parts, block, parts[f"{block}/feed_forward_norm_before"](x)))
+
+
+BLOCKS: dict[str, PostNorm] = {
+    "post_norm": PostNorm(),
+    "pre_norm": PreNorm(),
+    "feed_forward_norms": FeedForwardNorms(),
+    "gated": Gated(),
+}
 
 
 def block_of(config: Config) -> PostNorm:

@@ -77,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     def model(added: argparse.ArgumentParser, mask: str, texts: str = "text") -> None:
         added.add_argument("model", help="folder of a checkpoint, .keras file, or a name that `bert4k list` shows")
         added.add_argument("texts", nargs="+", metavar="TEXT", help=f"{texts}; - reads lines from standard input")
-        added.add_argument("--mask", default=mask, help="attention mask: a name or an expression such as 'causal & window(64) | source'")
+        usual = mask if mask == "lm" else f"{mask}, and lm for GPT and its like"
+        how = f"attention mask: a name or an expression such as 'causal & window(64) | source' (default: {usual})"
+        added.add_argument("--mask", help=how)
+        added.set_defaults(usual_mask=mask)
         added.add_argument("--json", action="store_true", help="one JSON object a line")
 
     added = command(generate, "Write texts: continue them under the mask lm, answer them under seq2seq.")
@@ -562,7 +565,10 @@ def download(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace, outputs: tuple[str, ...]) -> tuple[Any, Any]:
-    return bert4k.load(options.model, options.mask, outputs)
+    model, tokenizer = bert4k.load(options.model, options.mask or options.usual_mask, outputs)
+    if options.mask is None and model.config.mask != "encoder":  # a decoder is one machine only
+        model = model.with_mask(model.config.mask)
+    return model, tokenizer
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ _COMMON = frozenset(
 )
 
 POSITIONS = ("absolute", "relative", "rotary")
-BLOCKS = ("post_norm", "pre_norm", "gated")
+BLOCKS = ("post_norm", "pre_norm", "feed_forward_norms", "gated")
 NORMS = ("layer", "unit", "rms")
 MLM_HEADS = ("transformed", "plain")
 PROJECTIONS = ("if_needed", "all", "tokens")
@@ -213,6 +213,11 @@ class Config:
         """The outputs that checkpoints of this family have weights for."""
         return FAMILIES[self.family].outputs
 
+    @property
+    def mask(self) -> str:
+        """The name of the mask under which checkpoints of this family were trained."""
+        return FAMILIES[self.family].mask
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the config", family: str | None = None) -> "Config":
         """A Config from the keys of a `bert_config.json`, of a Hugging Face `config.json`, or of `to_dict`.
@@ -227,7 +232,8 @@ class Config:
         if "family" not in values:  # as it was released, not by to_dict
             if row.google_gelu != "gelu" and "model_type" not in values and values.get("hidden_act") == "gelu":
                 values = {**values, "hidden_act": row.google_gelu}
-            values = {**row.values, **row.read({row.keys.get(key, key): value for key, value in values.items()})}
+            ours = {**row.names, **row.keys}
+            values = {**row.values, **row.read({ours.get(key, key): value for key, value in values.items()})}
         only_values = {**_ONLY_VALUE, **row.only}
         for key, only in only_values.items():
             if key in values and values[key] != only:
@@ -273,14 +279,17 @@ class Config:
         """The keys of a Hugging Face `config.json`. Raises `ConfigError` for kinds that transformers' model of the family lacks."""
         row, values = FAMILIES[self.family], self._released()
         beyond = [f"{name}={value!r}" for name, value in self._own().items() if name not in _COMMON | set(row.keys.values())]
-        if not self.type_vocab_size:
+        if not self.type_vocab_size and row.values.get("type_vocab_size") != 0:
             beyond.append("type_vocab_size=0")
         if row.model_type is None or beyond:
             lacking = f"no {row.title}" if row.model_type is None else f"no {row.title} with {', '.join(beyond)}"
             raise ConfigError(f"transformers has {lacking}, so it would compute something else. Save with format='google' or 'keras'.")
-        act = {"gelu_tanh": "gelu_new"}.get(self.hidden_act, self.hidden_act)
-        values |= {"architectures": [row.architecture], "model_type": row.model_type, "hidden_act": act}
-        return values | ({"position_embedding_type": "absolute"} if self.position == "absolute" else {})
+        values["hidden_act"] = {"gelu_tanh": "gelu_new"}.get(values["hidden_act"], values["hidden_act"])
+        values |= {"architectures": [row.architecture], "model_type": row.model_type}
+        if self.position == "absolute" and not row.names:
+            values["position_embedding_type"] = "absolute"
+        theirs = {ours: theirs for theirs, ours in row.names.items()}
+        return {theirs.get(name, name): value for name, value in values.items()}
 
     def _own(self) -> dict[str, Any]:
         """Values that a file of the family tells: those of every family, those that it has a key for, and what it would not imply."""

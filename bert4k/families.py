@@ -26,9 +26,12 @@ class Family:
     """One family.
 
     title: as people write it. source: where its architecture is described. outputs: those that its checkpoints have weights for.
+    mask: the one under which it was trained, and which a model has when none is given. framed: whether it was trained on texts between
+    [CLS] and [SEP], where its vocabulary is BERT's.
     values: Config values that its files leave unsaid. keys: the file's key -> the Config value, where they differ or where only this
-    family's files have it. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that
-    change nothing. marks: keys by which a file without a model_type is known. google_gelu: which gelu the TensorFlow code means by "gelu".
+    family's files have it. names: Hugging Face's key -> the Config value, where its file has names of its own for what Google's calls as we
+    do. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that change nothing.
+    marks: keys by which a file without a model_type is known. google_gelu: which gelu the TensorFlow code means by "gelu".
     model_type, architecture: what transformers calls it; None when it has no such model. read, write: changes that no renaming expresses,
     from a file's values to ours, and back.
     """
@@ -36,8 +39,11 @@ class Family:
     title: str
     source: str
     outputs: tuple[str, ...] = ENCODER_OUTPUTS
+    mask: str = "encoder"
+    framed: bool = True
     values: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
     marks: frozenset[str] = frozenset()
@@ -94,6 +100,72 @@ _ROBERTA = Family(
     write=_write_offset,
     model_type="roberta",
     architecture="RobertaForMaskedLM",
+)
+
+
+def _read_gpt(values: Values) -> Values:
+    """What Hugging Face's file leaves to its reader: the width of the feed-forward layer, a padding token that it does not have; and by
+    "gelu" both it and OpenAI's code mean the tanh approximation (transformers, `models/openai/modeling_openai.py`, ACT_FNS)."""
+    values = {key: value for key, value in values.items() if value is not None}
+    if values.get("hidden_act") == "gelu":
+        values["hidden_act"] = "gelu_tanh"
+    return {"intermediate_size": 4 * values.get("hidden_size", 768)} | values
+
+
+def _read_gpt2(values: Values) -> Values:
+    """Its gelu has a name of its own there. A TensorFlow file may count segments, for which there are no rows."""
+    values = {key: value for key, value in values.items() if value is not None}
+    return {"intermediate_size": 4 * values.get("hidden_size", 768), "max_position_embeddings": 1024} | values | {"type_vocab_size": 0}
+
+
+def _write_gpt(values: Values) -> Values:
+    act = {"gelu_tanh": "gelu"}.get(values["hidden_act"], values["hidden_act"])
+    return _without_segments(values | {"hidden_act": act})
+
+
+def _no_segments(values: Values) -> Values:
+    """A file may count segments for which the checkpoint has no rows."""
+    return values | {"type_vocab_size": 0}
+
+
+def _without_segments(values: Values) -> Values:
+    return {key: value for key, value in values.items() if key != "type_vocab_size" or value}
+
+
+# The decoders: trained as language models, with no rows for segments and an output layer that is the embedding alone.
+_DECODER = {"type_vocab_size": 0, "mlm_head": "plain", "layer_norm_eps": 1e-5}
+_GPT_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "resid_pdrop": "hidden_dropout_prob",
+    "attn_pdrop": "attention_probs_dropout_prob",
+}
+# n_ctx repeats n_positions; n_special counts rows that vocab_size counts, too; embd_pdrop is resid_pdrop in all released files; of
+# summary_* is the head for multiple choice.
+_GPT_WITHOUT_EFFECT = frozenset(
+    """
+    n_ctx n_special embd_pdrop predict_special_tokens summary_type summary_use_proj summary_activation summary_proj_to_labels
+    summary_first_dropout task_specific_params tokenizer_class reorder_and_upcast_attn
+    """.split()
+)
+_GPT2 = Family(
+    title="GPT-2",
+    source="Radford et al. 2019, Language Models are Unsupervised Multitask Learners; github.com/openai/gpt-2",
+    outputs=("sequence", "mlm"),
+    mask="lm",
+    values=_DECODER | {"block": "pre_norm", "embedding_norm": False, "hidden_act": "gelu_tanh"},
+    names=_GPT_NAMES | {"n_inner": "intermediate_size", "activation_function": "hidden_act"},
+    only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
+    without_effect=_GPT_WITHOUT_EFFECT,
+    marks=frozenset({"n_embd"}),
+    google_gelu="gelu_tanh",
+    model_type="gpt2",
+    architecture="GPT2LMHeadModel",
+    read=_read_gpt2,
+    write=_without_segments,
 )
 _ALBERT_ONLY = {"inner_group_num": 1, "net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "layers_to_keep": []}
 
@@ -184,6 +256,42 @@ FAMILIES: dict[str, Family] = {
             "model_type": "xlm-roberta",
             "architecture": "XLMRobertaForMaskedLM",
         }
+    ),
+    "gpt": Family(
+        title="GPT",
+        source="Radford et al. 2018, Improving Language Understanding by Generative Pre-Training; github.com/thu-coai/CDial-GPT",
+        outputs=("sequence", "mlm"),
+        mask="lm",
+        values=_DECODER | {"embedding_norm": False, "hidden_act": "gelu_tanh"},
+        names=_GPT_NAMES | {"afn": "hidden_act"},
+        without_effect=_GPT_WITHOUT_EFFECT,
+        marks=frozenset({"afn"}),
+        google_gelu="gelu_tanh",
+        model_type="openai-gpt",
+        architecture="OpenAIGPTLMHeadModel",
+        read=_read_gpt,
+        write=_write_gpt,
+    ),
+    "gpt2": _GPT2,
+    "gpt2_ml": Family(
+        title="GPT2-ML",
+        source="github.com/imcaspar/gpt2-ml, train/modeling.py, after Grover (Zellers et al. 2019, arXiv:1905.12616)",
+        outputs=("sequence", "mlm"),
+        mask="lm",
+        framed=False,  # dataset/prepare_data.py: the tokens of an article, then padding
+        values=_DECODER | {"block": "feed_forward_norms"},
+        read=_no_segments,
+        write=_without_segments,
+    ),
+    "nezha_gen": Family(
+        title="NEZHA-Gen",
+        source="github.com/huawei-noah/Pretrained-Language-Model, NEZHA-Gen-TensorFlow: BERT without segments, trained as a language model;"
+        " its positions are absolute, in spite of the name",
+        outputs=("sequence", "mlm"),
+        mask="lm",
+        values={"type_vocab_size": 0},
+        read=_no_segments,
+        write=lambda values: _without_segments(values) | {"model_type": "nezha_gen"},  # nothing else would tell it from a BERT
     ),
 }
 

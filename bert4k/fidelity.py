@@ -174,7 +174,8 @@ def _theirs(model: Any, batch: Batch, real: np.ndarray, ours: Transformer) -> tu
     import torch
 
     inputs = {"input_ids": torch.tensor(batch["token_ids"], dtype=torch.long), "attention_mask": torch.tensor(real).long()}
-    if "token_type_ids" in inspect.signature(model.forward).parameters:
+    # Without segments of its own, GPT would add the embedding of the token with that number.
+    if ours.config.type_vocab_size and "token_type_ids" in inspect.signature(model.forward).parameters:
         inputs["token_type_ids"] = torch.tensor(batch["segment_ids"], dtype=torch.long)
     out = model(**inputs, output_hidden_states=True, return_dict=True)
     names = {ours: next((name for name in theirs if name in out), None) for ours, theirs in _THEIR_NAMES.items()}

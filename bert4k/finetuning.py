@@ -35,7 +35,7 @@ from bert4k.model import Transformer
 from bert4k.pretrained import TABLES
 from bert4k.progress import measured
 from bert4k.recipe import recipe_of, stored_settings
-from bert4k.tokenizers import Tokenizer
+from bert4k.tokenizers import Tokenizer, read_tokenizer
 from bert4k.training import FGM, LearningCurves, LengthBatches, Objective, RDrop, Scored, Trainer, WarmupDecay, layer_rates, make_optimizer
 from bert4k.tuning import Tuning
 
@@ -64,7 +64,7 @@ def body(source: str, tuning: Tuning) -> tuple[Transformer, Tokenizer, dict[str,
     """The network of a checkpoint under the mask encoder and its tokenizer; symbolic inputs for it, what it makes of them, [B, L, H], and
     which tokens are real, bool [B, L]."""
     set_seed(tuning.seed)
-    network, tokenizer = hub.load(source, dtype=tuning.dtype)
+    network, tokenizer = hub.load(source, "encoder", dtype=tuning.dtype)
     if tuning.lora is not None:
         network.enable_lora(tuning.lora)
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids")}
@@ -173,7 +173,7 @@ def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[str],
     model = keras.saving.load_model(run / "model.keras", compile=False)
     return (
         model,
-        Tokenizer.from_folder(run),
+        read_tokenizer(run),
         json.loads((run / "labels.json").read_text(encoding="utf-8")),
         stored_settings(run / "settings.json"),
     )

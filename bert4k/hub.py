@@ -32,7 +32,7 @@ from bert4k.families import FAMILIES, checked, family_of
 from bert4k.model import Transformer
 from bert4k.pretrained import catalogue, table_of
 from bert4k.surgery import POSITION_ROWS, TOKEN_ROWS, Change, Changed, Compound, more_positions, other_tokens
-from bert4k.tokenizers import Tokenizer
+from bert4k.tokenizers import Tokenizer, read_tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
 _KERAS_FILE = "model.keras"
@@ -42,7 +42,7 @@ _CONFIG_NAMES = ("bert_config.json", "config.json")
 
 def load(
     source: str | Path,
-    mask: str | masks.Mask = "encoder",
+    mask: str | masks.Mask | None = None,
     outputs: Sequence[str] = ("sequence",),
     *,
     model: str | type[Transformer] = Transformer,
@@ -60,7 +60,7 @@ def load(
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
     written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
     it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
-    loads with the mask and outputs given here, too.
+    loads with the mask and outputs given here, too. By default the mask is that under which the family was trained, "encoder" or "lm".
 
     model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
     Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
@@ -87,7 +87,7 @@ def load(
     stored = open_checkpoint(path)
     released = _config_of(folder, stored, family)
     config = released.override(**overrides)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer, config = _tokenizer_of(folder, config)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
         layers, config = _chosen_layers(layers, config)
@@ -159,7 +159,7 @@ def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
     """The model of a source with every output that it has weights for."""
     path = locate(source)
     if path.suffix == ".keras":
-        return _load_keras(path, masks.encoder, None, Transformer)
+        return _load_keras(path, None, None, Transformer)
     found = inspect(path)
     lacking = {name.partition("/")[0] for name in found.report.missing} if found.report else set()
     if "pooled" in lacking:
@@ -256,7 +256,7 @@ def _config_file(folder: Path) -> Path:
 
 
 def _load_keras(
-    path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None, expected: type[Transformer]
+    path: Path, mask: str | masks.Mask | None, outputs: Sequence[str] | None, expected: type[Transformer]
 ) -> tuple[Transformer, Tokenizer]:
     try:
         loaded = keras.saving.load_model(path, compile=False)
@@ -271,9 +271,9 @@ def _load_keras(
             f"{path} holds a {type(loaded).__name__}; expected a {expected.__name__} of bert4k."
             " Load it with keras.saving.load_model, or give its own class as model=."
         )
-    tokenizer = Tokenizer.from_folder(path.parent)
+    tokenizer = read_tokenizer(path.parent).with_rows(loaded.config.vocab_size)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
-    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(mask), tokenizer
+    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(loaded.config.mask if mask is None else mask), tokenizer
 
 
 def _write(model: Transformer, folder: Path, format: str) -> None:
@@ -288,6 +288,16 @@ def _write(model: Transformer, folder: Path, format: str) -> None:
         name, config = "config.json", model.config.to_huggingface()
         write_safetensors(folder, table.save(model.weight_values()))
     (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokenizer_of(folder: Path, config: Config) -> tuple[Tokenizer, Config]:
+    """The tokenizer of a checkpoint folder, with a name for each row of the embedding; and the config, which has from the vocabulary what
+    only BERT's fixes: the token for padding, where the file does not say."""
+    settings = {} if FAMILIES[config.family].framed else {"added_tokens": False}
+    tokenizer = read_tokenizer(folder, **settings).with_rows(config.vocab_size)
+    if type(tokenizer) is not Tokenizer and read_json(_config_file(folder)).get("pad_token_id") is None:
+        config = config.override(pad_token_id=tokenizer.pad_id)
+    return tokenizer, config
 
 
 def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> None:

@@ -56,14 +56,15 @@ class Transformer(keras.Model):
     into layer 0, and "hidden_0", "hidden_1" ..., what each layer gives [B, L, H]; "attention_0", ..., how much each token looks at each
     other one in a layer [B, N, L, L]. One output gives an array, several give a dict.
 
-    values: initial values of weights by name (`weight_names`), each read once, when its weight is built; the others start
+    mask: by default that under which the family was trained: "encoder", or "lm" for decoders such as GPT-2. values: initial values of
+    weights by name (`weight_names`), each read once, when its weight is built; the others start
     random. parts: the layers of another Transformer, to share them.
     """
 
     def __init__(
         self,
         config: Config | Mapping[str, Any],
-        mask: str | masks.Mask = "encoder",
+        mask: str | masks.Mask | None = None,
         outputs: Sequence[str] = ("sequence",),
         *,
         values: Mapping[str, np.ndarray] | None = None,
@@ -71,7 +72,7 @@ class Transformer(keras.Model):
         **kwargs: Any,
     ) -> None:
         self.config = config if isinstance(config, Config) else Config.from_dict(config)
-        self.mask = masks.get(mask)
+        self.mask = masks.get(self.config.mask if mask is None else mask)
         self.programs: dict[Any, Any] = {}  # what decoding has compiled for this model, by its static description
         self.output_kinds = _checked_outputs(outputs, self.config)
         dtype = _dtype_policy(kwargs.pop("dtype", None))

@@ -96,7 +96,12 @@ def extended(tokenizer: Tokenizer, tokens: Sequence[str]) -> Tokenizer:
 
 def _with_vocabulary(tokenizer: Tokenizer, vocabulary: Sequence[str], **changes: Any) -> Tokenizer:
     special = [token for token in tokenizer.special_tokens if token in set(vocabulary)]
-    settings = {"special_tokens_in_text": tokenizer.special_tokens_in_text, "words": tokenizer.words} | changes
+    if type(tokenizer) is not Tokenizer:
+        raise ConfigError(
+            f"keep_tokens and compound_tokens change a vocab.txt; this checkpoint has a {type(tokenizer).__name__}. Load it whole."
+        )
+    settings = {"special_tokens_in_text": tokenizer.special_tokens_in_text, "words": tokenizer.words}
+    settings |= {"added_tokens": tokenizer.added_tokens} | changes
     return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, **settings)
 
 

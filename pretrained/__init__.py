@@ -12,9 +12,11 @@ from bert4k.pretrained import (
     google_bert,
     google_electra,
     google_gau,
+    google_gpt,
     huggingface_albert,
     huggingface_bert,
     huggingface_electra,
+    huggingface_gpt,
     huggingface_roberta,
 )
 
@@ -23,9 +25,11 @@ _FILES = (
     google_albert,
     google_electra,
     google_gau,
+    google_gpt,
     huggingface_bert,
     huggingface_albert,
     huggingface_electra,
+    huggingface_gpt,
     huggingface_roberta,
 )
 # (family, layout) -> its table.

@@ -41,6 +41,7 @@ FAMILIES = {
     "gpt",
     "gpt2",
     "gpt2_ml",
+    "nezha_gen",
     "t5",
     "bart",
     "roberta",

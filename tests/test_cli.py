@@ -83,6 +83,16 @@ def test_generate(run: Cli, folder: Path) -> None:
     assert set("".join(found.lines)) <= set("".join(VOCABULARY[5:]) + " ")
 
 
+def test_a_decoder_continues_texts_without_being_told(run: Cli, tmp_path: Path) -> None:
+    values = {"position": "absolute", "block": "pre_norm", "embedding_norm": False, "type_vocab_size": 0, "mlm_head": "plain"}
+    model = Transformer(Config(len(VOCABULARY), 16, 2, 2, 24, family="gpt2", initializer_range=0.5, **values), outputs=("sequence", "mlm"))
+    folder = bert4k.save(model, Tokenizer(VOCABULARY), tmp_path / "gpt2", "huggingface")
+    found = run("generate", folder, "春风", "--max-tokens", 6)
+    assert found.code == 0 and found.out
+    assert run("generate", folder, "春风", "--max-tokens", 6, "--mask", "lm").out == found.out
+    assert run("generate", folder, "春风", "--max-tokens", 6, "--mask", "seq2seq").out != found.out
+
+
 def test_generate_tells_programs_all(run: Cli, folder: Path) -> None:
     found = run("generate", folder, "春风", "花", "--beam", 3, "--count", 2, "--max-tokens", 4, "--length-penalty", 1, "--json")
     assert (found.code, found.err) == (0, "")

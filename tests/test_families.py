@@ -88,11 +88,17 @@ CASES = {
     "GAU-alpha": Case("gau_alpha", {"num_attention_heads": 1, "attention_head_size": 10}),
     "RoBERTa": Case("roberta", {"position_offset": 2}, {"mlm": "logits"}),
     "XLM-RoBERTa": Case("xlm_roberta", {"position_offset": 2}, {"mlm": "logits"}),
+    "GPT": Case("gpt", {"intermediate_size": 96}, {"mlm": "logits"}),
+    "GPT-2": Case("gpt2", {}, {"mlm": "logits"}),
+    "GPT-2 with erf": Case("gpt2", {"hidden_act": "gelu"}, {"mlm": "logits"}),
+    "GPT2-ML": Case("gpt2_ml", {"num_hidden_layers": 11}),
+    "NEZHA-Gen": Case("nezha_gen"),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 IN_TRANSFORMERS = [name for name, case in CASES.items() if case.theirs]
 # One of each kind, for what takes long.
 KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "GAU-alpha", "RoBERTa"]
+DECODERS = ["GPT", "GPT-2", "GPT2-ML"]
 
 
 def build(name: str, outputs: tuple[str, ...] | None = None, **changes: Any) -> Transformer:
@@ -158,7 +164,7 @@ def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -
     token_ids, segment_ids = (torch.tensor(batch[key], dtype=torch.long) for key in ("token_ids", "segment_ids"))
     out = model(
         input_ids=token_ids,
-        token_type_ids=segment_ids,
+        token_type_ids=segment_ids if case.config().type_vocab_size else None,  # without rows of their own they would be tokens
         attention_mask=(token_ids != pad).long(),
         output_hidden_states=True,
         return_dict=True,
@@ -167,12 +173,13 @@ def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -
 
 
 def hidden_states(model: Transformer, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """What the hooks give after the embeddings and after each layer."""
+    """What the hooks give after the embeddings and after each layer, the last one normalised."""
     segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
     x = model.embed(batch["token_ids"], segment_ids, position_ids)
     states = [x]
     for index in range(model.config.num_hidden_layers):
         states.append(x := model.block(index, x, lambda attention, x: attention(x, allowed, position_ids)))
+    states[-1] = model.parts["final_norm"](x) if "final_norm" in model.parts else x
     return [numpy(state) for state in states]
 
 
@@ -214,7 +221,7 @@ def test_outputs_and_gradients_are_those_of_transformers(name: str, tmp_path: Pa
 
 @backends
 @pytest.mark.parametrize("mask", list(reference.MASKS))
-@pytest.mark.parametrize("name", [*KINDS, "ALBERT in two groups", "ELECTRA"])
+@pytest.mark.parametrize("name", [*KINDS, *DECODERS, "ALBERT in two groups", "ELECTRA"])
 def test_every_mask(name: str, mask: str) -> None:
     model = build(name, ("sequence",)).with_mask(mask)
     batch = batch_of(model.config)
@@ -236,18 +243,18 @@ def test_custom_positions_are_those_that_count() -> None:
         assert np.abs(numpy(model({"token_ids": batch["token_ids"]}))[0] - expected).max() > 1e-2, name
 
 
-@pytest.mark.parametrize("name", ["NEZHA", "albert_zh", "RoFormerV2", "GAU-alpha"])
+@pytest.mark.parametrize("name", ["NEZHA", "albert_zh", "RoFormerV2", "GAU-alpha", "GPT2-ML", "NEZHA-Gen"])
 def test_gradients_are_those_of_differences(name: str) -> None:
     """Where there is no autograd to compare with: the loss of the NumPy model on either side, weight by weight, in float64."""
     model = build(name, ("sequence", "mlm"), num_hidden_layers=2)
     batch = {"token_ids": np.array([[7, 8, 9, 10, 11, 12, 5]], "int32"), "segment_ids": np.array([[0, 0, 0, 1, 1, 1, 1]], "int32")}
     random = np.random.default_rng(2)
     weights = {output: random.standard_normal(value.shape).astype("float32") for output, value in outputs_of(model, batch).items()}
-    gradients, slow = our_gradients(model, batch, weights), reference.Bert(model, "real")
+    gradients, slow = our_gradients(model, batch, weights), reference.Bert(model, str(model.mask))
 
     def loss() -> float:
         x = slow.sequence(batch["token_ids"][0], batch["segment_ids"][0])
-        if name in ("RoFormerV2", "GAU-alpha"):
+        if model.config.mlm_head == "plain":
             return float((x * weights["sequence"][0]).sum() + (x @ slow.weights["embeddings/token/embeddings"].T * weights["mlm"][0]).sum())
         transformed = slow.norm("mlm/norm", reference.ACTIVATIONS[model.config.hidden_act](slow.dense("mlm/dense", x)))
         if name == "albert_zh":
@@ -385,6 +392,61 @@ RELEASED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model_type": "roformer", "embedding_size": 768, "rotary_value": False, "max_position_embeddings": 1536},
         {"family": "roformer", "position": "rotary", "projected": None, "max_position_embeddings": 1536},
     ),
+    "CDial-GPT, as its repository has it": (
+        {
+            "afn": "gelu",
+            "attn_pdrop": 0.2,
+            "embd_pdrop": 0.1,
+            "resid_pdrop": 0.1,
+            "layer_norm_epsilon": 1e-05,
+            "n_ctx": 512,
+            "n_embd": 384,
+            "n_head": 6,
+            "n_layer": 3,
+            "n_positions": 513,
+            "n_special": 0,
+            "vocab_size": 13088,
+        },
+        {
+            "family": "gpt",
+            "hidden_act": "gelu_tanh",
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 6,
+            "max_position_embeddings": 513,
+            "attention_probs_dropout_prob": 0.2,
+            "type_vocab_size": 0,
+            "embedding_norm": False,
+            "block": "post_norm",
+            "mask": "lm",
+        },
+    ),
+    "GPT-2": (
+        {
+            "model_type": "gpt2",
+            "activation_function": "gelu_new",
+            "n_embd": 384,
+            "n_head": 6,
+            "n_layer": 3,
+            "n_positions": 1024,
+            "n_inner": None,
+            "pad_token_id": None,
+            "bos_token_id": 50256,
+            "task_specific_params": {"text-generation": {"do_sample": True}},
+            "tokenizer_class": "BertTokenizer",
+            "scale_attn_weights": True,
+        },
+        {
+            "family": "gpt2",
+            "hidden_act": "gelu_tanh",
+            "intermediate_size": 1536,
+            "block": "pre_norm",
+            "pad_token_id": 0,
+            "layer_norm_eps": 1e-5,
+        },
+    ),
+    "GPT2-ML": ({"max_position_embeddings": 1024, "initializer_range": 0.014142135623731}, {"family": "bert"}),  # its tensors tell
     "RoBERTa": (
         {"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
         {"family": "xlm_roberta", "max_position_embeddings": 512, "position_offset": 2},
@@ -395,7 +457,8 @@ RELEASED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_configs(name: str) -> None:
     values, expected = RELEASED[name]
-    config = Config.from_dict({**_SIZES, **values})
+    sizes = {} if "n_embd" in values else _SIZES
+    config = Config.from_dict({"vocab_size": 21128, **sizes, **values})
     assert {key: getattr(config, key) for key in expected} == expected
     assert Config.from_dict(config.to_dict()) == config
     assert Config.from_dict(config.to_google(), family=config.family) == config
@@ -433,7 +496,7 @@ def as_released(name: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["ALBERT", "albert_zh", "ELECTRA", "ELECTRA's generator", "RoFormer", "RoFormerV2"])
+@pytest.mark.parametrize("name", ["ALBERT", "albert_zh", "ELECTRA", "ELECTRA's generator", "RoFormer", "RoFormerV2", *DECODERS])
 def test_names_tell_the_family_where_the_config_does_not(name: str, tmp_path: Path) -> None:
     loaded, _ = bert4k.load(as_released(name, tmp_path / "saved"))
     assert loaded.config.family == CASES[name].family
@@ -478,6 +541,60 @@ def test_relatives_that_were_converted_as_if_they_were_bert(tmp_path: Path) -> N
     assert same(bert4k.load(folder, outputs=model.config.outputs)[0].weight_values(), model.weight_values())
 
 
+def test_decoders_are_language_models_when_nothing_else_is_said(tmp_path: Path) -> None:
+    """Under "encoder" they would compute what nobody trained."""
+    model = build("GPT-2")
+    bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    for folder in (tmp_path / "saved", bert4k.save(model, tokenizer_of(model.config), tmp_path / "keras", "keras")):
+        assert bert4k.load(folder)[0].mask == masks.lm
+        assert bert4k.load(folder, "encoder")[0].mask == masks.encoder
+    assert Transformer(Config(vocab_size=10)).mask == masks.encoder
+
+
+def test_nezha_gen_as_released(tmp_path: Path) -> None:
+    """BERT's names and a config that counts segments, but no rows for them: only the user knows that it is no BERT."""
+    folder = as_released("NEZHA-Gen", tmp_path / "saved")
+    config = json.loads((folder / "bert_config.json").read_text())
+    (folder / "bert_config.json").write_text(json.dumps({**config, "type_vocab_size": 2}))
+    with pytest.raises(CheckpointError, match="embeddings/segment"):
+        bert4k.load(folder, outputs=("mlm",))
+    loaded, _ = bert4k.load(folder, outputs=("mlm",), model="nezha_gen")
+    assert loaded.mask == masks.lm
+    assert loaded.config.type_vocab_size == 0
+
+
+def test_gpt2_ml_reads_texts_without_added_tokens(tmp_path: Path) -> None:
+    """As it was trained: no [CLS] and no [SEP] (imcaspar/gpt2-ml, dataset/prepare_data.py)."""
+    model = build("GPT2-ML", num_hidden_layers=2)
+    folder = bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "google")
+    assert "newslm/layer01/query_layer/kernel" in open_checkpoint(folder)
+    loaded, tokenizer = bert4k.load(folder, outputs=("mlm",))
+    ids = [VOCABULARY.index(char) for char in "东西南"]
+    assert tokenizer(["东西南", "东"])["token_ids"].tolist() == [ids, [ids[0], 0, 0]]
+    slow = reference.Bert(loaded, "causal & real")
+    log_probs = slow.log_probs(ids, [0] * 3)
+    assert bert4k.score(loaded, tokenizer, ["东西南"])[0] == pytest.approx(log_probs[0, ids[1]] + log_probs[1, ids[2]], abs=1e-4)
+    [found] = bert4k.generate(loaded, tokenizer, ["东西南"], max_tokens=1)
+    assert found.log_probs[0] == pytest.approx(np.delete(log_probs[-1], [0, 1, 2, 4]).max(), abs=1e-4)
+    bert4k.save(loaded, tokenizer, tmp_path / "keras", "keras")
+    assert not bert4k.load(tmp_path / "keras", outputs=("mlm",))[1].added_tokens
+
+
+def test_gpt_names_as_others_wrote_them(tmp_path: Path) -> None:
+    """Without the model's name before all others, and with the buffers of a causal mask."""
+    model = build("GPT-2")
+    folder = bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    tensors = {name.removeprefix("transformer."): array.copy() for name, array in open_checkpoint(folder).items()}
+    tensors |= {f"h.{i}.attn.{name}": np.zeros((1, 1, 4, 4), "float32") for i in range(4) for name in ("bias", "masked_bias")}
+    write_safetensors(folder, tensors | {"lm_head.weight": tensors["wte.weight"]})
+    assert same(bert4k.load(folder, outputs=model.config.outputs)[0].weight_values(), model.weight_values())
+    report = bert4k.inspect(folder).report
+    assert report is not None and not report.unused
+    write_safetensors(folder, tensors | {"lm_head.weight": tensors["wte.weight"] + 1})
+    with pytest.raises(CheckpointError, match="not tied"):
+        bert4k.load(folder)
+
+
 # Decoding. -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -489,12 +606,13 @@ def tokenizer() -> Tokenizer:
 def decoder(name: str, mask: str) -> Transformer:
     case = CASES[name]
     kinds = {**FAMILIES[case.family].values, "family": case.family, **case.kinds, "pad_token_id": 0}
+    kinds = {name: value for name, value in kinds.items() if name not in TINY}
     return tiny_model(vocabulary=len(VOCABULARY), layers=2, mask=mask, kinds=kinds)
 
 
 @backends
 @pytest.mark.parametrize(("mask", "sampler"), [("seq2seq", "beam"), ("lm", "greedy")])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *DECODERS])
 def test_cached_equals_uncached(name: str, mask: str, sampler: str, tokenizer: Tokenizer) -> None:
     """Sources of several lengths in one batch, so that a slot of the cache is not a position."""
     model, sources = decoder(name, mask), ["一", "东西南北", "十九八七六五"]
@@ -517,7 +635,7 @@ def test_filling_and_scoring_in_an_order(name: str, tokenizer: Tokenizer) -> Non
     np.testing.assert_allclose(score_permuted(model, tokenizer, ["东西南北"] * 2, orders), expected, atol=3e-4)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *DECODERS])
 def test_texts_that_share_rows(name: str, tokenizer: Tokenizer) -> None:
     """Vectors and scores of texts in common rows, where positions begin anew, against the model on each alone."""
     texts = ["上下左右", "东", "一二三"]

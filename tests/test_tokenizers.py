@@ -786,3 +786,19 @@ def test_importing_it_imports_no_keras():
     code = "import sys, bert4k.tokenizers; print(sorted({'keras', 'tensorflow', 'torch', 'jax', 'transformers'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_texts_may_stand_without_added_tokens(tmp_path: Path) -> None:
+    bare, framed = Tokenizer(SMALL, added_tokens=False), Tokenizer(SMALL)
+    texts = ["今天天气", ("不错", "很好的问题")]
+    rows, segments = bare.unpadded(texts)
+    assert [row.tolist() for row in rows] == [
+        [id_ for id_ in row.tolist() if id_ not in (framed.cls_id, framed.sep_id)] for row in framed.unpadded(texts)[0]
+    ]
+    assert [segment.tolist() for segment in segments] == [[0] * 4, [0] * 2 + [1] * 5]
+    found = bare.encode(*texts[1], max_length=5)
+    assert (found.text_index, found.segment_ids.tolist(), found.cut) == ([0, 0, 1, 1, 1], [0, 0, 1, 1, 1], 2)
+    assert found.offsets == [(0, 1), (1, 2), (0, 1), (1, 2), (2, 3)]
+    bare.save(tmp_path)
+    assert not Tokenizer.from_folder(tmp_path).added_tokens
+    assert pickle.loads(pickle.dumps(bare)).encode("今").ids.tolist() == bare.encode("今").ids.tolist()

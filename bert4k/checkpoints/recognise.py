@@ -34,9 +34,12 @@ MARKS = (
     Mark("deberta", r"^deberta\.|rel_embeddings"),
     Mark("nezha", r"^nezha\.|relative_positions"),
     Mark("t5", r"\.SelfAttention\.|/SelfAttention/|(encoder|decoder)[./]block[._]\d"),
-    Mark("gpt2", r"^(transformer\.)?h\.\d+\.|^model/h\d+/|(^|\.)wte\."),
+    Mark("gpt2_ml", r"^newslm/"),
+    Mark("gpt", r"^(transformer\.)?tokens_embed\.|^gpt/transformer/layer_\d+/attention/output/LayerNorm/"),
+    Mark("gpt2", r"^(transformer\.)?h\.\d+\.|^model/h\d+/|(^|\.)wte\.|^gpt/transformer/layer_\d+/attention/input/LayerNorm/"),
     Mark("xlnet", r"^transformer\.layer\.\d+\.rel_attn|^model/transformer/layer_\d+/rel_attn"),
     Mark("roformer or nezha", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings"),
+    Mark("bert or nezha_gen", r"^cls/predictions/output_bias$", r"token_type_embeddings|^bert/pooler/"),
     Mark("bert", r"layer[._]\d+[./]attention[./]self[./]query"),
 )
 
@@ -57,4 +60,4 @@ def recognise(names: Iterable[str]) -> str:
 
 def count_layers(names: Iterable[str]) -> int:
     """How many numbered layers the names speak of; 0 when layers are shared or not numbered."""
-    return len({number for name in names for number in re.findall(r"(?:layer|layers|block|h)[._](\d+)[./]", name)})
+    return len({number for name in names for number in re.findall(r"(?:(?:layer|layers|block|h)[._]|/layer)(\d+)[./]", name)})

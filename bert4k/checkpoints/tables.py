@@ -40,7 +40,7 @@ def fused(parts: int, axis: int = -1) -> Op:
 
 
 class Row(NamedTuple):
-    """Our names and the stored ones; `{i}` in both stands for the number of a layer."""
+    """Our names and the stored ones; `{i}` in both stands for the number of a layer, and a stored `{i:02}` for its two digits."""
 
     ours: str | tuple[str, ...]
     stored: str | tuple[str, ...]
@@ -226,7 +226,7 @@ class Table:
         canonical = self._spell(name)
         for row in self.rows:
             for source in _tuple(row.stored):
-                if found := re.fullmatch(re.escape(source).replace(r"\{i\}", r"(\d+)"), canonical):
+                if found := re.fullmatch(re.sub(r"\\\{i(:\d+)?\\\}", r"(\\d+)", re.escape(source)), canonical):
                     return "unknown" if any(int(number) in surprising_layers for number in found.groups()) else "model"
         return "unknown"
 
@@ -247,7 +247,7 @@ class Table:
             ours, stored = _tuple(row.ours), _tuple(row.stored)
             numbers = enumerate(layers) if "{i}" in ours[0] else [(0, 0)]
             for block, layer in numbers:
-                yield [name.replace("{i}", str(block)) for name in ours], [name.replace("{i}", str(layer)) for name in stored], row.op
+                yield [name.format(i=block) for name in ours], [name.format(i=layer) for name in stored], row.op
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

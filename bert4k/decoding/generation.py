@@ -64,7 +64,7 @@ def generate(
 
     Under a mask with a `source` part (seq2seq), the source is `[CLS] source [SEP]`, and the new tokens are its target, with
     segment 1. Under others (lm), the text `[CLS] source` is continued in its own segment. A text ends with [SEP] or after
-    `max_tokens`; special tokens are never written.
+    `max_tokens`; special tokens are never written. Vocabularies other than BERT's have tokens of their own in these places, or none.
 
     sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. constraints: which texts may come, made with
     `bert4k.constraints`, one for all sources or a list with one for each. `min_tokens`, `no_repeat_ngram` and
@@ -129,7 +129,8 @@ def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[st
     for state in run.steps(request):
         live = Hypotheses(*(ops.convert_to_numpy(field) for field in state.book.live))
         text = _generations(tokenizer, live, 0)[0].text
-        if text.startswith(told) and len(text) > len(told):
+        # Of a character in several tokens, as bytes make it, nothing is told before the last.
+        if text.startswith(told) and len(text) > len(told) and not text.endswith("\ufffd"):
             yield text[len(told) :]
             told = text
 
@@ -148,7 +149,9 @@ def _encode(model: Transformer, tokenizer: Tokenizer, sources: Sequence[str], ma
     rows = []
     for place, source in enumerate(sources):
         row = tokenizer.encode(source).ids.tolist()
-        row = row if model.mask.uses("source") else row[:-1]
+        if not model.mask.uses("source"):
+            row = row[: len(row) - len(tokenizer.frame.after)]
+        row = row or [tokenizer.cls_id]  # a vocabulary that puts nothing before a text
         if len(row) + max_tokens > limit:
             raise DataError(
                 f"Source {place} has {len(row)} tokens; with max_tokens={max_tokens} that makes {len(row) + max_tokens}, and the model has"

@@ -165,7 +165,7 @@ class _Texts:
         if not texts:
             raise DataError("There are no texts: the list is empty. Give at least one.")
         tokenizer.check_rows(model.config.vocab_size)
-        self.mask, self.pad_id = model.mask, tokenizer.pad_id
+        self.mask, self.pad_id, self.frame = model.mask, tokenizer.pad_id, tokenizer.frame
         self.token_ids, self.segment_ids = tokenizer.unpadded(texts)
         self.lengths = list(map(len, self.token_ids))
         limit = model.config.max_position_embeddings
@@ -185,7 +185,8 @@ class _Texts:
         """One job for each token of the text, or of both of a pair, but the added ones."""
         ids, segments = self.token_ids[text], self.segment_ids[text]
         second = np.flatnonzero(np.diff(segments))  # the [SEP] between the two of a pair
-        for place in np.setdiff1d(np.arange(1, len(ids) - 1), second):
+        between = second[:, None] - np.arange(len(self.frame.between))
+        for place in np.setdiff1d(np.arange(len(self.frame.before), len(ids) - len(self.frame.after)), between):
             yield _Job(text, np.array([place]), ids[place : place + 1])
 
     def shifted(self, text: int) -> _Job:

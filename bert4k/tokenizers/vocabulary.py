@@ -108,7 +108,8 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} has {key} = {values[key]!r}; only {only!r} is implemented with do_lower_case = {lowercase!r}.")
     settings: dict[str, Any] = {"lowercase": lowercase, "special_tokens_in_text": not values.get("split_special_tokens", False)}
     special = [token for key in ("additional_special_tokens", "extra_special_tokens") for token in _names(values.get(key))]
-    return settings | {"special_tokens": tuple(dict.fromkeys(special)), "words": values.get("words")}
+    own = {"words": values.get("words"), "added_tokens": values.get("added_tokens", True)}
+    return settings | {"special_tokens": tuple(dict.fromkeys(special))} | own
 
 
 def _names(special: Any) -> list[str]:
@@ -117,8 +118,11 @@ def _names(special: Any) -> list[str]:
     return [entry["content"] if isinstance(entry, dict) else entry for entry in entries]
 
 
-def settings_to_json(lowercase: bool, special_tokens: Sequence[str], special_tokens_in_text: bool, words: str | None) -> str:
-    """The `tokenizer_config.json` that `read_settings` and Hugging Face's `BertTokenizer` read; `words` is a key of ours."""
+def settings_to_json(
+    lowercase: bool, special_tokens: Sequence[str], special_tokens_in_text: bool, words: str | None, added_tokens: bool = True
+) -> str:
+    """The `tokenizer_config.json` that `read_settings` and Hugging Face's `BertTokenizer` read; `words` and `added_tokens` are keys of
+    ours."""
     values: dict[str, Any] = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": lowercase,
@@ -129,4 +133,6 @@ def settings_to_json(lowercase: bool, special_tokens: Sequence[str], special_tok
     }
     if words is not None:
         values["words"] = words
+    if not added_tokens:
+        values["added_tokens"] = False
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"

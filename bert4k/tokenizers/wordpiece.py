@@ -21,6 +21,7 @@ from tokenizers.models import WordPiece
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import ConfigError, DataError, VocabularyError, did_you_mean
 from bert4k.tokenizers.basic import BasicTokenizer, is_cjk
+from bert4k.tokenizers.frame import Frame
 from bert4k.tokenizers.spacing import join_words
 from bert4k.tokenizers.vocabulary import MASK, REQUIRED, check_vocabulary, read_settings, read_vocabulary, settings_to_json
 from bert4k.tokenizers.words import JiebaWords
@@ -103,6 +104,7 @@ class Tokenizer:
         special_tokens: tokens besides the bracketed ones that are special.
         special_tokens_in_text: whether special tokens written in a text are honoured.
         words: "jieba" keeps the Chinese words of the vocabulary whole, None keeps none.
+        added_tokens: whether [CLS] and [SEP] are put around texts; a few language models were trained on texts without them.
 
     Raises `VocabularyError` for a vocabulary that is damaged (see `vocabulary.check_vocabulary`) or lacks a special token,
     `ConfigError` for any other value of an argument.
@@ -117,6 +119,7 @@ class Tokenizer:
         special_tokens: Iterable[str] = (),
         special_tokens_in_text: bool = True,
         words: Literal["jieba"] | None = None,
+        added_tokens: bool = True,
     ) -> None:
         if isinstance(vocabulary, str | os.PathLike):
             self.vocabulary = read_vocabulary(vocabulary)
@@ -133,12 +136,14 @@ class Tokenizer:
         self.special_tokens = tuple(special_tokens)
         self.special_tokens_in_text = special_tokens_in_text
         self.words = words
+        self.added_tokens = added_tokens
 
         self._ids = {token: index for index, token in enumerate(self.vocabulary)}
         bracketed = [token for token in self.vocabulary if len(token) > 2 and token[0] == "[" and token[-1] == "]"]
         special = list(dict.fromkeys((*bracketed, *self.special_tokens)))
         self.special_ids = frozenset(map(self.token_to_id, special))
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (self._ids[token] for token in REQUIRED)
+        self.frame = Frame((self.cls_id,), (self.sep_id,), (self.sep_id,)) if added_tokens else Frame()
 
         longest_first = sorted(special, key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if special_tokens_in_text else None
@@ -170,7 +175,8 @@ class Tokenizer:
         folder = Path(folder)
         with replacing(folder / "vocab.txt", folder / "tokenizer_config.json") as (vocabulary, config):
             vocabulary.write_bytes("".join(f"{token}\n" for token in self.vocabulary).encode())
-            config.write_bytes(settings_to_json(self.lowercase, self.special_tokens, self.special_tokens_in_text, self.words).encode())
+            settings = settings_to_json(self.lowercase, self.special_tokens, self.special_tokens_in_text, self.words, self.added_tokens)
+            config.write_bytes(settings.encode())
 
     # Tokens and ids
 
@@ -181,6 +187,10 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return len(self.vocabulary)
+
+    def with_rows(self, rows: int) -> "Tokenizer":
+        """The same tokenizer, for an embedding of so many rows. A vocab.txt has as many tokens as there are rows; others may have fewer."""
+        return self
 
     def check_rows(self, rows: int, origin: str = "") -> None:
         """Raise `VocabularyError` unless a model's embedding of so many rows has one for each token, and no more."""
@@ -247,11 +257,11 @@ class Tokenizer:
         cuts: dict[int, int] = {}
         for row, (text, pair) in enumerate(_checked_batch(texts)):
             parts = [self._text_ids(text)] if pair is None else [self._text_ids(text), self._text_ids(pair)]
-            kept, cut = _truncate(parts, max_length)
+            kept, cut = _truncate(parts, max_length, self.frame)
             if cut:
                 cuts[row] = cut
-            rows.append(_framed(kept, self.cls_id, self.sep_id))
-            begins.append(len(kept[0]) + 2)
+            rows.append(self.frame.around(kept))
+            begins.append(len(rows[-1]) if pair is None else len(self.frame.before) + len(kept[0]) + len(self.frame.between))
         if cuts:
             _warn_of_cuts(cuts, len(rows), max_length)
         return rows, begins
@@ -263,14 +273,14 @@ class Tokenizer:
         """
         texts = [_checked(text, "text")] if pair is None else [_checked(text, "text"), _checked(pair, "pair")]
         ids, starts, ends = zip(*map(self.spans, texts), strict=True)
-        kept, cut = _truncate(ids, max_length)
-        row = _framed(kept, self.cls_id, self.sep_id)
+        kept, cut = _truncate(ids, max_length, self.frame)
+        row, last, added = self.frame.around(kept), len(kept) - 1, self.frame.of(0)
         return Encoding(
             ids=np.array(row, np.int32),
             tokens=[self.vocabulary[token_id] for token_id in row],
-            segment_ids=np.array([0] + [index for index, part in enumerate(kept) for _ in range(len(part) + 1)], np.int32),
-            offsets=list(zip(*(_framed(_truncate(places, max_length)[0], 0, 0) for places in (starts, ends)), strict=True)),
-            text_index=_framed([[index] * len(part) for index, part in enumerate(kept)], None, None),
+            segment_ids=np.array(added._replace(after=(last,) * len(added.after)).around(_numbered(kept)), np.int32),
+            offsets=list(zip(*(added.around(_truncate(places, max_length, self.frame)[0]) for places in (starts, ends)), strict=True)),
+            text_index=self.frame.of(None).around(_numbered(kept)),
             cut=cut,
         )
 
@@ -285,7 +295,7 @@ class Tokenizer:
         for pair in _checked_batch(texts):
             _, *places = zip(*(self.spans(text) for text in pair if text is not None), strict=True)
             for lists, place in zip(rows, places, strict=True):
-                lists.append(_framed(_truncate(place, max_length)[0], 0, 0))
+                lists.append(self.frame.of(0).around(_truncate(place, max_length, self.frame)[0]))
         return np.stack([_padded(lists, 0)[0] for lists in rows], axis=-1)
 
     def _text_ids(self, text: str) -> list[int]:
@@ -361,7 +371,7 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         settings: dict[str, Any] = {"special_tokens": self.special_tokens, "special_tokens_in_text": self.special_tokens_in_text}
-        return partial(type(self), **settings, words=self.words), (self.vocabulary, self.lowercase)
+        return partial(type(self), **settings, words=self.words, added_tokens=self.added_tokens), (self.vocabulary, self.lowercase)
 
     def __repr__(self) -> str:
         words = f", words={self.words!r}" if self.words else ""
@@ -373,16 +383,20 @@ def _is_chinese_word(token: str) -> bool:
     return 1 < len(token) <= _LONGEST_WORD and not token.startswith("##") and any(map(is_cjk, token))
 
 
-def _truncate(parts: Sequence[list[Item]], max_length: int | None) -> tuple[Sequence[list[Item]], int]:
-    """One or two token lists cut to fit `max_length` with [CLS] and a [SEP] each, and how many tokens that cost."""
-    total = sum(map(len, parts))
-    if max_length is None or total + 1 + len(parts) <= max_length:
+def _numbered(parts: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """For each token the number of its part."""
+    return [[index] * len(part) for index, part in enumerate(parts)]
+
+
+def _truncate(parts: Sequence[list[Item]], max_length: int | None, frame: Frame) -> tuple[Sequence[list[Item]], int]:
+    """One or two token lists cut to fit `max_length` with what is added to them, and how many tokens that cost."""
+    total, added = sum(map(len, parts)), frame.size(len(parts))
+    if max_length is None or total + added <= max_length:
         return parts, 0
-    room = max_length - 1 - len(parts)
+    room = max_length - added
     if room < 0:
         raise DataError(
-            f"max_length is {max_length}, but [CLS] and [SEP] alone need {1 + len(parts)}."
-            " Give a larger max_length, or None to cut nothing."
+            f"max_length is {max_length}, but [CLS] and [SEP] alone need {added}. Give a larger max_length, or None to cut nothing."
         )
     if len(parts) == 1:
         return [parts[0][:room]], total - room
@@ -390,11 +404,6 @@ def _truncate(parts: Sequence[list[Item]], max_length: int | None) -> tuple[Sequ
     text, pair = parts
     second = min(len(pair), max(room // 2, room - len(text)))
     return [text[: room - second], pair[:second]], total - room
-
-
-def _framed(parts: Iterable[list[Item]], first: Item, last: Item) -> list[Item]:
-    """`first` before all, `last` after each part: where [CLS] and [SEP] stand."""
-    return [first, *chain.from_iterable((*part, last) for part in parts)]
 
 
 def _padded(rows: Sequence[list[int]], fill: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

@@ -67,7 +67,8 @@ class Bert:
             x = x + table["position"][[place + config.position_offset for place in places]]
         if table["task"] is not None:
             x = x + table["task"][0]
-        x = self.norm("embeddings/norm", x)
+        if config.embedding_norm:
+            x = self.norm("embeddings/norm", x)
         if "embeddings/projection/bias" in weights:
             x = self.dense("embeddings/projection", x)
         different = len({name.partition("/")[0] for name in weights if name.startswith("block_")})
@@ -75,13 +76,27 @@ class Bert:
             if config.block == "gated":
                 x = self.norm(f"{block}/attention_norm", x + self.gated(f"{block}/attention", x, allowed, places))
                 continue
-            query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
-            heads = np.split(np.arange(config.hidden_size), config.num_attention_heads)
-            looked = np.concatenate([self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads], axis=1)
-            x = self.norm(f"{block}/attention_norm", x + self.dense(f"{block}/attention/output", looked))
-            inner = ACTIVATIONS[config.hidden_act](self.dense(f"{block}/feed_forward/inner", x))
-            x = self.norm(f"{block}/feed_forward_norm", x + self.dense(f"{block}/feed_forward/outer", inner))
-        return x
+            if config.block == "pre_norm":
+                x = x + self.looked(block, self.norm(f"{block}/attention_norm", x), allowed, places)
+                x = x + self.fed(block, self.norm(f"{block}/feed_forward_norm", x))
+                continue
+            x = x + self.looked(block, x, allowed, places)
+            x = fed = self.norm(f"{block}/attention_norm", x) if config.block == "post_norm" else x
+            if config.block == "feed_forward_norms":
+                fed = self.norm(f"{block}/feed_forward_norm_before", x)
+            x = self.norm(f"{block}/feed_forward_norm", x + self.fed(block, fed))
+        return self.norm("final_norm", x) if config.block == "pre_norm" else x
+
+    def looked(self, block: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """What attention makes of x [L, H]."""
+        query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
+        heads = np.split(np.arange(self.config.hidden_size), self.config.num_attention_heads)
+        found = np.concatenate([self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads], axis=1)
+        return self.dense(f"{block}/attention/output", found)
+
+    def fed(self, block: str, x: np.ndarray) -> np.ndarray:
+        """What the feed-forward layer makes of x [L, H]."""
+        return self.dense(f"{block}/feed_forward/outer", ACTIVATIONS[self.config.hidden_act](self.dense(f"{block}/feed_forward/inner", x)))
 
     def gated(self, unit: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """GAU-alpha's unit, token by token."""
