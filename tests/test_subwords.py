@@ -306,6 +306,10 @@ def test_a_decoder_with_its_vocabulary(kind: str, folders: dict[str, Path], byte
     with torch.no_grad():
         log_probs = torch.log_softmax(theirs(torch.tensor([ids])).logits[0].double(), -1).numpy()
     assert bert4k.score(loaded, tokenizer, [text])[0] == pytest.approx(log_probs[np.arange(len(ids) - 1), ids[1:]].sum(), rel=1e-4)
+    with pytest.raises(ConfigError, match="how the tokens of a vocab"):
+        bert4k.generate(loaded, tokenizer, ["a"], constraints=bert4k.constraints.without(["不错"]), max_tokens=4)
+    [one] = bert4k.generate(loaded, tokenizer, ["a"], constraints=bert4k.constraints.one_of(["不错", "公园"]), max_tokens=12)
+    assert one.text in ("不错", "公园")
     with pytest.raises(ConfigError, match="keep_tokens prunes a vocab"):
         bert4k.load(folder, keep_tokens=[0, 1, 2])
     bert4k.save(loaded, tokenizer, tmp_path / "keras", "keras")

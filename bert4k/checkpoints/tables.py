@@ -133,7 +133,8 @@ class Binding(Mapping[str, Array]):
             if name == checked_with and not np.array_equal(self._stored[copy], self._stored[original]):
                 raise CheckpointError(
                     f"{self._stored.path} holds {copy}, which should repeat {original}, with other numbers: its output layer is not tied"
-                    " to its embedding. This model ties them and would compute something else; load the checkpoint without its MLM output."
+                    " to its embedding. This model ties them and would compute something else; "
+                    + ("load the checkpoint without its MLM output." if name.startswith("mlm/") else "it cannot take this checkpoint.")
                 )
         return _in_c_order(op.load([self._stored[source] for source in sources])[part])
 

@@ -133,6 +133,11 @@ class Without(Constraint):
     phrases: tuple[str, ...]
 
     def automaton(self, tokenizer: Tokenizer, source: str) -> Automaton:
+        if type(tokenizer) is not Tokenizer:  # whose tokens are spelled by other rules, so that a phrase could slip through
+            raise ConfigError(
+                f"without() knows how the tokens of a vocab.txt are spelled, and this vocabulary is a {type(tokenizer).__name__}."
+                " Leave the constraint out, and drop texts that have the phrases afterwards."
+            )
         words = BasicTokenizer(tokenizer.lowercase).words
         return automata.without({"".join(words(phrase)) for phrase in self.phrases}, _spelling(tokenizer))
 
