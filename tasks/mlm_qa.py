@@ -63,14 +63,14 @@ class Piece(NamedTuple):
 read = read_questions
 
 
-def encode(questions: Sequence[Question], tokenizer: Tokenizer, settings: Settings) -> list[Piece]:
-    """The rows of all questions, with the answers that their passages have; says what was cut, and which answers cannot be told."""
+def encode(questions: Sequence[Question], tokenizer: Tokenizer, settings: Settings, what: str = "") -> list[Piece]:
+    """The rows of all questions, with the answers that their passages have; says what of `what` was cut."""
     import numpy as np
 
     from bert4k.telling import fitted, tell_cuts
 
     texts, cut = fitted(tokenizer, [each.text for each in questions], settings.longest_question)
-    tell_cuts(cut, len(texts), "questions", settings.longest_question)
+    tell_cuts(cut, len(texts), f"questions{what}", settings.longest_question)
     found, long = [], 0
     for number, (text, question) in enumerate(zip(texts, questions, strict=True)):
         front = [tokenizer.cls_id, *[tokenizer.mask_id] * settings.places, tokenizer.sep_id, *tokenizer.spans(text)[0], tokenizer.sep_id]
@@ -87,7 +87,7 @@ def encode(questions: Sequence[Question], tokenizer: Tokenizer, settings: Settin
                 answer = [*answer[: settings.places - 1], tokenizer.sep_id]
                 found.append(Piece(number, passage.text, row, len(front), places, np.array(answer, np.int32)))
     if long:
-        print(f"{long:,} of {len(found):,} answers are longer than {settings.places - 1} tokens and were cut", file=sys.stderr)
+        print(f"{long:,} of {len(found):,} answers{what} are longer than {settings.places - 1} tokens and were cut", file=sys.stderr)
     return found
 
 
@@ -195,7 +195,7 @@ def train(settings: Settings) -> dict[str, Any]:
     if not any(passage.answers for question in questions for passage in question.passages):
         raise DataError("No passage to learn from holds an answer of its question. Look at the answers and passages of the files.")
     model, network, tokenizer = build(settings)
-    learn, judge = (encode(part, tokenizer, settings) for part in (questions, dev))
+    learn, judge = (encode(part, tokenizer, settings, f" of {name}") for name, part in (("train", questions), ("dev", dev)))
     if without := sum(len(row.answer) == 1 for row in learn):
         print(f"{without:,} of {len(learn):,} passages, or pieces of them, hold no answer: there, none is learnt", file=sys.stderr)
 

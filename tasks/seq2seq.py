@@ -91,23 +91,25 @@ def read(path: Path) -> list[Example]:
     return found
 
 
-def sources_of(texts: Sequence[str], tokenizer: Tokenizer, prefix: str, longest: int) -> list[str]:
-    """Sources as the model reads them, with their prefix, cut to fit; says how many were cut."""
+def sources_of(texts: Sequence[str], tokenizer: Tokenizer, prefix: str, longest: int, what: str = "") -> list[str]:
+    """Sources as the model reads them, with their prefix, cut to fit; says how many of `what` were cut."""
     from bert4k.telling import fitted, tell_cuts
 
     kept, cut = fitted(tokenizer, [prefix + text for text in texts], longest)
-    tell_cuts(cut, len(kept), "sources", longest)
+    if what:
+        tell_cuts(cut, len(kept), what, longest)
     return kept
 
 
-def encode(examples: Sequence[Example], tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
-    """Examples as tokens, cut to fit; says how many were cut. Raises `DataError` for a side of which no token is left."""
+def encode(examples: Sequence[Example], tokenizer: Tokenizer, settings: Settings, what: str) -> list[Encoded]:
+    """Examples of `what` as tokens, cut to fit; says how many were cut. Raises `DataError` for a side of which no token is left."""
     import numpy as np
 
     from bert4k.pretraining.mapped import Pair
     from bert4k.telling import tell_cuts
 
-    sources = sources_of([each.source for each in examples], tokenizer, settings.prefix, settings.longest_source)
+    texts = [each.source for each in examples]
+    sources = sources_of(texts, tokenizer, settings.prefix, settings.longest_source, f"sources of {what}")
     found = []
     for source, example in zip(sources, examples, strict=True):
         sides = [np.array(tokenizer.spans(text)[0], np.int32) for text in (source, example.target)]
@@ -115,7 +117,7 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, settings: Settings
             raise DataError(f"{example}: one side has characters that are no text, such as control characters. Correct or remove it.")
         pair = Pair(sides[0], sides[1][: settings.longest_target])
         found.append(Encoded(pair, len(sides[1]) <= settings.longest_target))
-    tell_cuts(sum(not each.ends for each in found), len(found), "targets", settings.longest_target)
+    tell_cuts(sum(not each.ends for each in found), len(found), f"targets of {what}", settings.longest_target)
     return found
 
 
@@ -187,7 +189,8 @@ def train(settings: Settings) -> dict[str, Any]:
         raise ConfigError(f"--share is {settings.share}; expected a share above 0, such as 0.7.")
     examples, dev = [example for path in settings.train for example in read(path)], read(settings.dev)
     model, network, tokenizer = build(settings)
-    learn, on_dev = encode(examples, tokenizer, settings), batches(encode(dev, tokenizer, settings), tokenizer, settings, False)
+    learn, judge_by = encode(examples, tokenizer, settings, "train"), encode(dev, tokenizer, settings, "dev")
+    on_dev = batches(judge_by, tokenizer, settings, shuffle=False)
     chosen, judging, decoding = some(dev, max(settings.judged, 1), settings.tuning.seed), judge(model), settings.decoding
     sources = sources_of([example.source for example in chosen], tokenizer, settings.prefix, settings.longest_source)
     written: list[str] = []
@@ -258,6 +261,6 @@ def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
 
     network, tokenizer, _, settings = finetuning.finished(run, "seq2seq")
     given = [text for text in texts if text.strip()]
-    sources = sources_of(given, tokenizer, settings["prefix"], settings["longest_source"])
+    sources = sources_of(given, tokenizer, settings["prefix"], settings["longest_source"], "sources")
     written = iter(answers(network, tokenizer, sources, Decoding(**settings["decoding"]), settings["objective"]))
     return [{"source": text, "target": next(written) if text.strip() else ""} for text in texts]
