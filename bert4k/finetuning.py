@@ -3,7 +3,7 @@
 A recipe (tasks/classify.py) is a page with the same named parts: Settings, read, encode, build, score; and `train`, `evaluate` and
 `predict`, which the command line calls.
 
-A run folder holds settings.json, labels.json, model.keras with vocab.txt, google/ (the network without its head, as a checkpoint),
+A run folder holds settings.json, labels.json, model.keras with vocab.txt, network/ (the network without its head, as a checkpoint),
 metrics.jsonl, curves.png and report.md. A run that was killed goes on from its last epoch with the same command.
 """
 

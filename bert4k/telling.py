@@ -68,7 +68,7 @@ class ToldBatches(LengthBatches):
 
     def _arrays(self, rows: Sequence[int], length: int) -> tuple[Any, ...]:
         examples = [self.make(row, np.random.default_rng([self.seed, self.epoch, row])) for row in rows]
-        at = [np.flatnonzero(example.labels != NOTHING) for example in examples]
+        at = [np.flatnonzero(example.labels != NOTHING).astype(np.int32) for example in examples]
         labels = [example.labels[places] for example, places in zip(examples, at, strict=True)]
         count, wide = len(rows), self.places[length]
         inputs = {

@@ -13,7 +13,7 @@ does not pass for style, each epoch says how much of what is written, in runs of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
@@ -174,13 +174,13 @@ class Corpus:
         # A character a token: Python's own search for a part of a text is fast.
         self.text = "".join(_as_text(each.ids) + ("\uffff" if each.ends else "") for each in stretches)
 
-    def share_copied(self, rows: Sequence[Sequence[int]], size: int) -> float:
+    def share_copied(self, rows: Iterable[Iterable[int]], size: int) -> float:
         """Of all runs of `size` tokens in `rows`, the share that stands in the corpus, from 0 to 1; 0 where there is none."""
         runs = [text[at : at + size] for text in map(_as_text, rows) for at in range(len(text) - size + 1)]
         return sum(run in self.text for run in runs) / max(len(runs), 1)
 
 
-def _as_text(ids: Sequence[int]) -> str:
+def _as_text(ids: Iterable[int]) -> str:
     return "".join(chr(int(token) + 0x10000) for token in ids)
 
 

@@ -227,7 +227,7 @@ def report(folder: Path, path: Path, found: Sequence[Answer], questions: Sequenc
     scores = score([each.text for each in found], questions)
     lines = [f"# {path.name}: {len(questions):,} questions", "", f"| {' | '.join(scores)} |", f"|{'---:|' * len(scores)}"]
     lines += [f"| {' | '.join(f'{value:.2%}' for value in scores.values())} |", ""]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"question": question.text, "answer": each.text, "confidence": round(each.confidence, 4), "right": list(question.answers)}
         for each, question in zip(found, questions, strict=True)
     ]
