@@ -13,6 +13,7 @@ does not pass for style, each epoch says how much of what is written, in runs of
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp
@@ -207,6 +208,8 @@ def train(settings: Settings) -> dict[str, Any]:
     on_dev, judging, corpus = batches(held_out, tokenizer, tuning, False), judge(model), Corpus(learn)
     beginnings = some_beginnings(out, tokenizer, settings.shown, tuning.seed)
     written: list[Generation] = []
+    before = score(log_likelihood(judging, on_dev)[0], out)["perplexity"]  # nothing is restored yet, even where a run goes on
+    print(f"before training: perplexity {before:.2f}", file=sys.stderr)
 
     def judged() -> dict[str, float]:
         total, count = log_likelihood(judging, on_dev)
@@ -229,7 +232,10 @@ def train(settings: Settings) -> dict[str, Any]:
         mode="min",
         callbacks=[Samples(settings.run, shown)],
     )
-    scores = judged() | {"copied_by_held_out": corpus.share_copied([each.ids for each in held_out], settings.copied)}
+    scores = judged() | {
+        "perplexity_before": before,
+        "copied_by_held_out": corpus.share_copied([each.ids for each in held_out], settings.copied),
+    }
     report(settings.run, learn, held_out, tokenizer, settings.copied, scores, shown())
     finetuning.finish(settings.run, network, network, tokenizer, ())
     return {"run": str(settings.run), "epoch": best["epoch"], **scores}
@@ -256,7 +262,8 @@ def report(
         lines.append(f"| {name} | {sum(each.ends for each in part):,} | {sum(len(each.ids) for each in part):,} | {unknown:,} |")
     lines += [
         "",
-        f"Held out: perplexity per character {scores['perplexity']:.2f}, loss per token {scores['dev_loss']:.4f}.",
+        f"Held out: perplexity per character {scores['perplexity']:.2f} ({scores['perplexity_before']:.2f} before training), loss per token"
+        f" {scores['dev_loss']:.4f}.",
         f"Of runs of {copied} tokens, {scores['copied']:.1%} of those written and {scores['copied_by_held_out']:.1%} of those held out"
         " stand in the text that was learnt from.",
         "",

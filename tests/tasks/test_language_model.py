@@ -36,6 +36,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixtur
     how = ["--tuning.epochs", "9", "--tuning.learning_rate", "0.02", "--share", "0.2", "--sampling.top_p", "0.5"]
     told = json.loads(run(capsys, *arguments(tmp_path, *how)))
     assert told["perplexity"] < 2 and told["copied"] > 0.3 and told["copied_by_held_out"] == 1
+    assert told["perplexity_before"] > 10  # of a random model
     names = {path.name for path in folder.iterdir()}
     assert names >= {"model.keras", "network", "vocab.txt", "settings.json", "metrics.jsonl", "curves.png", "report.md", "samples"}
     assert "| learnt | 5 | " in (folder / "report.md").read_text(encoding="utf-8")
