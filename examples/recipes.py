@@ -1,4 +1,4 @@
-"""A recipe from Python: a model learns to answer in one word; on the command line, `bert4k train seq2seq --run ... --train ... --dev ...`."""
+"""A recipe from Python: a model learns to answer in one word. On the command line: `bert4k train seq2seq --run ... --train ...`."""
 
 import json
 from pathlib import Path
