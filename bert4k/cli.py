@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = ("classify", "ner")
+TASKS = ("classify", "ner", "seq2seq", "language_model", "mlm_qa")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -3,7 +3,7 @@
 A recipe (tasks/classify.py) is a page with the same named parts: Settings, read, encode, build, score; and `train`, `evaluate` and
 `predict`, which the command line calls.
 
-A run folder holds settings.json, labels.json, model.keras with vocab.txt, google/ (the network without its head, as a checkpoint),
+A run folder holds settings.json, labels.json, model.keras with vocab.txt, network/ (the network without its head, as a checkpoint),
 metrics.jsonl, curves.png and report.md. A run that was killed goes on from its last epoch with the same command.
 """
 
@@ -60,13 +60,19 @@ class Encoded:
         return {name: padded([column[row] for row in rows], fill, length, len(rows)) for name, (column, fill) in columns.items()}
 
 
+def loaded(source: str, tuning: Tuning, mask: str = "encoder", outputs: Sequence[str] = ("sequence",)) -> tuple[Transformer, Tokenizer]:
+    """The network of a checkpoint, as `hub.load` gives it, made ready to be tuned; its tokenizer."""
+    set_seed(tuning.seed)
+    network, tokenizer = hub.load(source, mask, outputs, dtype=tuning.dtype)
+    if tuning.lora is not None:
+        network.enable_lora(tuning.lora)
+    return network, tokenizer
+
+
 def body(source: str, tuning: Tuning) -> tuple[Transformer, Tokenizer, dict[str, Any], Any, Any]:
     """The network of a checkpoint under the mask encoder and its tokenizer; symbolic inputs for it, what it makes of them, [B, L, H], and
     which tokens are real, bool [B, L]."""
-    set_seed(tuning.seed)
-    network, tokenizer = hub.load(source, "encoder", dtype=tuning.dtype)
-    if tuning.lora is not None:
-        network.enable_lora(tuning.lora)
+    network, tokenizer = loaded(source, tuning)
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids")}
     return network, tokenizer, inputs, network(inputs), ops.not_equal(inputs["token_ids"], network.config.pad_token_id)
 
@@ -81,33 +87,42 @@ def fit(
     metric: str,
     tuning: Tuning,
     rates: dict[str, float] | None = None,
+    mode: str = "max",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Train `model`, on a network of so many layers, and leave it with the weights of the epoch whose `metric`, of what `score` returns, is
-    the highest; returns the numbers of that epoch. rates: learning rates of its head, as in `make_optimizer`."""
+    the highest (or, with mode "min", the lowest); returns the numbers of that epoch. rates: learning rates of its head, as in
+    `make_optimizer`. callbacks: further ones, after the score of an epoch was told."""
     trainer = Trainer(model, _objective(tuning))
     steps = max(1, tuning.epochs * len(batches) // tuning.accumulate)
     schedule = WarmupDecay(tuning.learning_rate, steps, round(tuning.warmup * steps))
     falling = layer_rates(layers, tuning.layer_decay) if tuning.layer_decay != 1 and tuning.lora is None else {}
     how: dict[str, Any] = {"weight_decay": tuning.weight_decay, "accumulate": tuning.accumulate, "ema": tuning.ema}
     trainer.compile(make_optimizer("adamw", schedule, **how, rates=(rates or {}) | falling, dtype=tuning.dtype), loss)
-    curves, best = LearningCurves(run), run / BEST
-    before = [row[metric] for row in curves.read() if metric in row] if best.exists() else []
-    kept = {"mode": "max", "save_best_only": True, "save_weights_only": True, "initial_value_threshold": max(before, default=None)}
+    curves, best, choose = LearningCurves(run), run / BEST, {"max": max, "min": min}[mode]
+    before = [row for row in curves.read() if metric in row] if best.exists() else []
+    threshold = choose((row[metric] for row in before), default=None)
+    kept = {"mode": mode, "save_best_only": True, "save_weights_only": True, "initial_value_threshold": threshold}
     backup = keras.callbacks.BackupAndRestore(run / "backup", delete_checkpoint=False)  # until the run is finished
     with measured(len(batches) * tuning.epochs, "training") as advance:
-        callbacks: list[Any] = [
+        own: list[Any] = [
             Scored(score),
             curves,
             keras.callbacks.ModelCheckpoint(best, metric, **kept),
             _Course(batches, tuning.epochs, advance),
+            *callbacks,
         ]
+        epochs = tuning.epochs
         if tuning.patience is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(metric, mode="max", patience=tuning.patience))
+            waiting = _Patience(metric, mode, tuning.patience, before)
+            if waiting.over(trainer):  # the run was killed between its last epoch and its end
+                epochs = int(before[-1]["epoch"])
+            own.append(waiting)
         # What goes on after a kill are the weights themselves, not their average, which is in the model while it is judged.
-        callbacks = [*callbacks, backup] if tuning.ema is None else [backup, keras.callbacks.SwapEMAWeights(True), *callbacks]
-        trainer.fit(batches, epochs=tuning.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        own = [*own, backup] if tuning.ema is None else [backup, keras.callbacks.SwapEMAWeights(True), *own]
+        trainer.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=own)
     trainer.load_weights(best)
-    return max((row for row in curves.rows if metric in row), key=lambda row: row[metric])
+    return choose((row for row in curves.rows if metric in row), key=lambda row: row[metric])
 
 
 def _objective(tuning: Tuning) -> Objective:
@@ -115,8 +130,27 @@ def _objective(tuning: Tuning) -> Objective:
     return objective if tuning.fgm is None else FGM(objective, tuning.fgm)
 
 
+class _Patience(keras.callbacks.EarlyStopping):
+    """Stops after so many epochs without a better score, those before the run was killed among them."""
+
+    def __init__(self, metric: str, mode: str, patience: int, before: Sequence[dict[str, Any]]) -> None:
+        super().__init__(metric, mode=mode, patience=patience)
+        self.before = before
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        for row in self.before:
+            self.on_epoch_end(row["epoch"] - 1, row)
+
+    def over(self, model: keras.Model) -> bool:
+        """Whether what came before was long enough."""
+        self.set_model(model)
+        self.on_train_begin()
+        return bool(model.stop_training)
+
+
 class _Course(keras.callbacks.Callback):
-    """Tells batches the number of their epoch, which is not 0 at first when a run goes on, and people how far it is."""
+    """Tells batches and dropout the number of their epoch, which is not 0 at first when a run goes on, and people how far it is."""
 
     def __init__(self, batches: LengthBatches, epochs: int, advance: Callable[[int], object]) -> None:
         super().__init__()
@@ -127,6 +161,10 @@ class _Course(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.batches.begin(epoch)
+        # Keras stores no state of random numbers with the weights: so that of an epoch follows from its number.
+        states = [each for each in self.model.non_trainable_variables if each.path.endswith("seed_generator_state")]
+        for place, state in enumerate(states):
+            state.assign([int(np.random.default_rng([self.batches.seed, epoch, place]).integers(2**31)), 0])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1

@@ -18,6 +18,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "label": ("label", "labels", "label_desc", "class", "target", "标签", "类别"),
     "text": ("text", "text_a", "sentence", "sentence1", "content", "review", "query", "title", "文本", "内容"),
     "pair": ("pair", "text_b", "sentence2", "answer"),
+    "source": ("source", "src", "input", "text", "content", "article", "abstract", "原文", "上联"),
+    "target": ("target", "tgt", "output", "title", "summary", "headline", "译文", "标题", "摘要", "下联"),
+    "question": ("question", "query", "问题"),
+    "passages": ("passages", "passage", "context", "evidence", "段落", "材料"),
+    "answers": ("answers", "answer", "答案"),
 }
 
 
@@ -39,7 +44,8 @@ def read_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) 
     if kind not in (".tsv", ".csv", ".txt", ".jsonl", ".json"):
         raise DataError(f"{path} ends with {kind!r}; expected .tsv, .csv, .jsonl, or one of these with .gz. Give the file such a name.")
     text = read_text(path)
-    rows = list(_json_rows(path, text, columns) if kind in (".jsonl", ".json") else _table_rows(path, text, columns, optional, kind))
+    json_lines = kind in (".jsonl", ".json")
+    rows = list(_json_rows(path, text, columns, optional) if json_lines else _table_rows(path, text, columns, optional, kind))
     if not rows:
         raise DataError(f"{path} holds no example. Expected one a line, of {', '.join(columns)}.")
     return rows
@@ -76,7 +82,7 @@ def _table_rows(path: Path, text: str, columns: Sequence[str], optional: Sequenc
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header(cells)
+                header = _header(cells, names)
                 if header:
                     if missing := [name for name in columns if name not in header]:
                         told = "; ".join(f"{name} may be called {', '.join(NAMES[name])}" for name in missing)
@@ -100,15 +106,20 @@ def _first_lines(reader: Any) -> Iterator[int]:
         yield reader.line_num + 1
 
 
-def _header(cells: Sequence[str]) -> list[str | None]:
-    """The columns that a first line names; empty when it names none."""
-    known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+def _aliases(columns: Iterable[str | None]) -> dict[str, str]:
+    """Whose every known name is; where several have it, one of these columns."""
+    return {alias: name for name in (*NAMES, *columns) if name for alias in NAMES[name]}
+
+
+def _header(cells: Sequence[str], columns: Iterable[str | None]) -> list[str | None]:
+    """The columns that a first line names, these or others; empty when it names none."""
+    known = _aliases(columns)
     found = [known.get(cell.strip().lower()) for cell in cells]
     return found if any(found) and len({name for name in found if name}) > 1 or len(cells) == 1 and any(found) else []
 
 
-def _json_rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[Row]:
-    known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+def _json_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    known = _aliases((*columns, *optional))
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

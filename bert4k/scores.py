@@ -1,7 +1,9 @@
-"""How good predictions are: accuracy and F1 by class, confusion, entities; as numbers, as a table and as a picture."""
+"""How good predictions are: accuracy and F1 by class, confusion, entities, written texts, answers; as numbers, as a table, as a picture."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from bert4k import canvas
 from bert4k.canvas import INK, WHITE
+from bert4k.errors import ConfigError
 
 
 class ClassScore(NamedTuple):
@@ -41,6 +44,77 @@ def overlap(predicted: Sequence[Collection[Hashable]], gold: Sequence[Collection
     """The score of things, such as (start, end, kind) of entities, in all examples together (micro-average): right is what is in both."""
     pairs = [(set(mine), set(right)) for mine, right in zip(predicted, gold, strict=True)]
     return f1(sum(len(a & b) for a, b in pairs), sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs))
+
+
+# Written texts. ------------------------------------------------------------------------------------------------------------------
+
+
+def rouge(candidates: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Mean F1 of single characters, of pairs of neighbours and of the longest common subsequence (Lin 2004, W04-1013), in percent:
+    "rouge_1", "rouge_2", "rouge_l". In lower case, white space left out. Own code: the packages cut words at spaces, and bring much along.
+    """
+    scores: dict[str, list[float]] = {"rouge_1": [], "rouge_2": [], "rouge_l": []}
+    for candidate, reference in zip(candidates, references, strict=True):
+        own, other = ("".join(text.lower().split()) for text in (candidate, reference))
+        for size in (1, 2):
+            grams = [Counter(text[at : at + size] for at in range(len(text) - size + 1)) for text in (own, other)]
+            scores[f"rouge_{size}"].append(f1((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total()).f1)
+        scores["rouge_l"].append(f1(common_subsequence(own, other), len(own), len(other)).f1)
+    return {name: 100 * float(np.mean(values)) for name, values in scores.items()}
+
+
+def common_subsequence(one: str, other: str) -> int:
+    """Length of the longest common subsequence."""
+    before = [0] * (len(other) + 1)
+    for char in one:
+        now = [0]
+        for at, against in enumerate(other):
+            now.append(before[at] + 1 if char == against else max(before[at + 1], now[at]))
+        before = now
+    return before[-1]
+
+
+def bleu(candidates: Sequence[str], references: Sequence[str], lowercase: bool = False) -> dict[str, Any]:
+    """BLEU with sacrebleu's Chinese tokenisation (characters) and chrF, in percent, each with the signature that says how it was computed:
+    "bleu", "chrf", "signatures". Raises `ConfigError` without sacrebleu."""
+    BLEU, CHRF = sacrebleu_metrics()
+    metrics = BLEU(tokenize="zh", lowercase=lowercase), CHRF(lowercase=lowercase)
+    scores = [metric.corpus_score(list(candidates), [list(references)]).score for metric in metrics]
+    return {"bleu": scores[0], "chrf": scores[1], "signatures": [str(metric.get_signature()) for metric in metrics]}
+
+
+def sacrebleu_metrics() -> tuple[Any, Any]:
+    """The classes BLEU and CHRF of sacrebleu. Raises `ConfigError` when it is not installed: better before a training than after it."""
+    try:
+        from sacrebleu.metrics import BLEU, CHRF
+    except ImportError as error:
+        raise ConfigError("BLEU and chrF are counted by sacrebleu, which is not installed. Run: pip install sacrebleu") from error
+    return BLEU, CHRF
+
+
+# Answers. ------------------------------------------------------------------------------------------------------------------------
+
+
+def plain(answer: str) -> str:
+    """An answer as it is compared: half-width, in lower case, without punctuation and white space."""
+    return "".join(char for char in unicodedata.normalize("NFKC", answer).lower() if unicodedata.category(char)[0] not in "PZC")
+
+
+def exact(answer: str, gold: Collection[str]) -> bool:
+    """Whether an answer is one of the right ones, all as `plain`; none, "", is right where there is none."""
+    return plain(answer) in ({plain(each) for each in gold} or {""})
+
+
+def character_f1(answer: str, gold: Collection[str]) -> float:
+    """F1 of the characters of an answer (as a multiset) and those of the right one that it is likest to, all as `plain`, from 0 to 1."""
+    if not gold:
+        return float(not plain(answer))
+    own = Counter(plain(answer))
+    others = [Counter(plain(each)) for each in gold]
+    return max(f1((own & other).total(), own.total(), other.total()).f1 for other in others)
+
+
+# Tables and pictures. ------------------------------------------------------------------------------------------------------------
 
 
 def table(scores: dict[str, ClassScore], title: str = "class") -> str:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bert4k.errors import DataError
-from bert4k.scores import ClassScore, by_class, confusion, draw_confusion, f1, overlap, table
+from bert4k.errors import ConfigError, DataError
+from bert4k.scores import (
+    ClassScore,
+    bleu,
+    by_class,
+    character_f1,
+    common_subsequence,
+    confusion,
+    draw_confusion,
+    exact,
+    f1,
+    overlap,
+    plain,
+    rouge,
+    table,
+)
 
 PREDICTED, GOLD = ["a", "a", "b", "c", "b"], ["a", "b", "b", "c", "c"]
 
@@ -35,3 +50,44 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="129"):
         draw_confusion(np.zeros((129, 129), int), ["a"] * 129, tmp_path / "confusion.png", "")
+
+
+def test_rouge() -> None:
+    # One: 3 of 3 and 4 characters. Two: 吃鱼 of 2 and 3 pairs. L: 猫吃鱼.
+    assert rouge(["猫吃 鱼"], ["猫爱吃鱼"]) == pytest.approx({"rouge_1": 600 / 7, "rouge_2": 40, "rouge_l": 600 / 7})
+    assert rouge(["A猫", "猫猫"], ["a 猫", "狗"]) == pytest.approx({"rouge_1": 50, "rouge_2": 50, "rouge_l": 50})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "length"), [("", "猫", 0), ("abcbdab", "bdcaba", 4), ("猫狗鱼", "猫狗鱼", 3), ("鱼", "猫鱼狗鱼", 1)]
+)
+def test_common_subsequence(one: str, other: str, length: int) -> None:
+    assert common_subsequence(one, other) == common_subsequence(other, one) == length
+
+
+def test_bleu_without_sacrebleu_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(ConfigError, match="pip install sacrebleu"):
+        bleu(["好"], ["好"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "same", "share"),
+    [
+        ("北京", ["北京"], True, 1),
+        ("《北京》 市。", ["上海", "北京市"], True, 1),
+        ("Ａ b", ["aB"], True, 1),
+        ("北京市", ["北京", "上海"], False, 0.8),  # 2 of 3 and of 2
+        ("京京北", ["北京京京"], False, 6 / 7),
+        ("", ["北京"], False, 0),
+        ("", [], True, 1),
+        ("北京", [], False, 0),
+    ],
+)
+def test_answers(answer: str, gold: list[str], same: bool, share: float) -> None:
+    assert exact(answer, gold) == same
+    assert character_f1(answer, gold) == pytest.approx(share)
+
+
+def test_plain() -> None:
+    assert plain("“１２％ ，Ａ”——好 ") == "12a好"

@@ -132,8 +132,7 @@ class Shards:
     def read(self, row: Sequence[int] | NDArray[np.int64]) -> Stretch:
         """The tokens of a row of `stretches`."""
         shard, start, stop, ends = map(int, row)
-        tokens, flags = (array[start:stop] for array in self._map("text", shard))
-        return Stretch(tokens.astype(np.int32), (flags & WORD).astype(np.bool_), (flags & LINE).astype(np.bool_), bool(ends))
+        return stretch(*self._map("text", shard), start, stop, ends)
 
     def read_pair(self, row: Sequence[int] | NDArray[np.int64]) -> Pair:
         """The tokens of a row of `pair_index`."""
@@ -164,6 +163,12 @@ class Shards:
 
 
 RowsOf = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
+
+
+def stretch(ids: NDArray[Any], flags: NDArray[np.uint8], start: int, stop: int, ends: int) -> Stretch:
+    """A row of `pack_lines`, of the tokens [T] and flags [T] that it is of."""
+    own = flags[start:stop]
+    return Stretch(ids[start:stop].astype(np.int32), (own & WORD).astype(np.bool_), (own & LINE).astype(np.bool_), bool(ends))
 
 
 def pack_lines(flags: NDArray[np.uint8], limit: int) -> NDArray[np.int64]:

@@ -32,14 +32,16 @@ from bert4k.errors import DataError
 from bert4k.hub import load, locate
 from bert4k.model import Transformer
 from bert4k.pretraining import objectives, text
-from bert4k.pretraining.annotate import DOCUMENT, LINE, WORD, annotate
-from bert4k.pretraining.mapped import Stretch, pack_lines
+from bert4k.pretraining.annotate import DOCUMENT, LINE, annotate
+from bert4k.pretraining.mapped import Stretch, pack_lines, stretch
 from bert4k.pretraining.objectives import NOTHING, Example, Special
 from bert4k.progress import track
+from bert4k.scores import bleu
 from bert4k.tasks.shipped import ngrams, results
 from bert4k.tasks.shipped.cleaning import clean, opening
 from bert4k.tasks.shipped.ngrams import Read, Trigram
 from bert4k.tasks.shipped.scores import Pair, comparable, couplet_form, first_clause, rivals, rouge
+from bert4k.telling import fitted
 from bert4k.tokenizers import Tokenizer
 from bert4k.tokenizers.basic import is_cjk
 
@@ -153,12 +155,7 @@ def raw_stretches(path: Path, tokenizer: Tokenizer, limit: int) -> list[Stretch]
     """The texts of a file as training would cut it into stretches of at most `limit` tokens."""
     joined = "\n\n".join("\n".join(lines) for lines in text.documents([path]))
     ids, flags, *_ = annotate(joined, tokenizer, whole_words=True, pairs=False)
-    return [_stretch(ids, flags, *row) for row in pack_lines(flags, limit).tolist()]
-
-
-def _stretch(ids: NDArray[Any], flags: NDArray[np.uint8], start: int, stop: int, ends: int) -> Stretch:
-    own = flags[start:stop]
-    return Stretch(ids[start:stop].astype(np.int32), (own & WORD).astype(bool), (own & LINE).astype(bool), bool(ends))
+    return [stretch(ids, flags, *row) for row in pack_lines(flags, limit).tolist()]
 
 
 def share_told(examples: Sequence[Example], answers: Sequence[Answer], tokenizer: Tokenizer) -> dict[str, Any]:
@@ -217,7 +214,7 @@ class Spelt(NamedTuple):
 
     def stretches(self, limit: int) -> list[Stretch]:
         """As training would cut it."""
-        return [_stretch(self.ids, self.flags, *row) for row in pack_lines(self.flags, limit).tolist()]
+        return [stretch(self.ids, self.flags, *row) for row in pack_lines(self.flags, limit).tolist()]
 
 
 def spelt(read: Read, tokenizer: Tokenizer) -> Spelt:
@@ -271,16 +268,6 @@ def read_pairs(path: Path) -> list[Pair]:
     return list(text.pairs([path]))
 
 
-def fitted(tokenizer: Tokenizer, sources: Sequence[str], room: int) -> tuple[list[str], int]:
-    """Sources of at most `room` tokens, cut at their ends where need be; and how many were cut."""
-    kept, cut = [], 0
-    for source in sources:
-        ids, _, ends = tokenizer.spans(source)
-        cut += len(ids) > room
-        kept.append(source[: ends[room - 1]] if len(ids) > room else source)
-    return kept, cut
-
-
 def answers_to(subject: Subject, sources: Sequence[str], sampler: Sampler, max_tokens: int) -> tuple[list[str], dict[str, Any]]:
     """What the model answers under the mask `seq2seq`, and how that went."""
     longest = min(max_tokens, subject.room // 2)
@@ -297,25 +284,16 @@ def answers_to(subject: Subject, sources: Sequence[str], sampler: Sampler, max_t
     return [each.text for each in written], about
 
 
-def bleu_of(candidates: Sequence[str], references: Sequence[str], lowercase: bool = False) -> dict[str, Any]:
-    """BLEU with sacrebleu's Chinese tokenisation (characters) and chrF, each with the signature that says how it was computed."""
-    from sacrebleu.metrics import BLEU, CHRF
-
-    bleu, chrf = BLEU(tokenize="zh", lowercase=lowercase), CHRF(lowercase=lowercase)
-    scores = [metric.corpus_score(list(candidates), [list(references)]).score for metric in (bleu, chrf)]
-    return {"bleu": scores[0], "chrf": scores[1], "signatures": [str(bleu.get_signature()), str(chrf.get_signature())]}
-
-
 def translation(subject: Subject) -> dict[str, Any]:
     """Classical to modern Chinese: BLEU and chrF of a sample of held-out pairs, beside copying the source."""
     pairs = subject.some(read_pairs(subject.corpus / "held_out/translate.tsv"), 500)
     sources, targets = map(list, zip(*pairs, strict=True))
     plain = [source.removeprefix("[TRANSLATE]") for source in sources]
-    numbers: dict[str, Any] = {"pairs": len(pairs), "seed": subject.seed, "copying_the_source": bleu_of(plain, targets)}
+    numbers: dict[str, Any] = {"pairs": len(pairs), "seed": subject.seed, "copying_the_source": bleu(plain, targets)}
     written: list[str] = []
     for name, sampler in (("greedy", greedy()), ("beam_4", beam(4))):
         written, about = answers_to(subject, sources, sampler, 128)
-        numbers[name] = bleu_of(written, targets) | about
+        numbers[name] = bleu(written, targets) | about
     show(subject, "translation", plain, targets, written)
     return numbers
 
@@ -343,7 +321,7 @@ def titles(subject: Subject) -> dict[str, Any]:
 
 def title_scores(written: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
     """ROUGE, BLEU and chrF of titles, all written in the same manner: the model knows one only."""
-    return rouge(written, targets) | bleu_of(list(map(comparable, written)), list(map(comparable, targets)), lowercase=True)
+    return rouge(written, targets) | bleu(list(map(comparable, written)), list(map(comparable, targets)), lowercase=True)
 
 
 def read_csl(path: Path) -> list[Pair]:

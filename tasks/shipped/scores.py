@@ -1,4 +1,4 @@
-"""The scores that have no package of their own here: ROUGE on characters, the form of a couplet, entities of tags."""
+"""The scores that are of this checkpoint's tasks alone: ROUGE of titles in its manner, the form of a couplet, entities of tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert4k.scores import f1, overlap
+from bert4k import scores
+from bert4k.scores import overlap
 from bert4k.tasks.ner import Entity, spans
 from bert4k.tasks.shipped.cleaning import ANY_HAN, clean
 
@@ -24,31 +25,13 @@ Pair = tuple[str, str]
 def rouge(candidates: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Mean F1 of single characters, of pairs of neighbours and of the longest common subsequence (Lin 2004, W04-1013), in percent.
 
-    Of `comparable` texts, spaces left out. Own code: the packages cut words at spaces, and bring much along."""
-    scores: dict[str, list[float]] = {"rouge_1": [], "rouge_2": [], "rouge_l": []}
-    for candidate, reference in zip(candidates, references, strict=True):
-        own, other = (comparable(text).replace(" ", "") for text in (candidate, reference))
-        for size in (1, 2):
-            grams = [Counter(text[at : at + size] for at in range(len(text) - size + 1)) for text in (own, other)]
-            scores[f"rouge_{size}"].append(f1((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total()).f1)
-        scores["rouge_l"].append(f1(common_subsequence(own, other), len(own), len(other)).f1)
-    return {name: 100 * float(np.mean(values)) for name, values in scores.items()}
+    `bert4k.scores.rouge` of `comparable` texts."""
+    return scores.rouge(*(list(map(comparable, texts)) for texts in (candidates, references)))
 
 
 def comparable(text: str) -> str:
     """`text` as the training text is written, in lower case: a model of that text can write it no other way."""
     return clean(text).lower()
-
-
-def common_subsequence(one: str, other: str) -> int:
-    """Length of the longest common subsequence."""
-    before = [0] * (len(other) + 1)
-    for char in one:
-        now = [0]
-        for at, against in enumerate(other):
-            now.append(before[at] + 1 if char == against else max(before[at + 1], now[at]))
-        before = now
-    return before[-1]
 
 
 def first_clause(text: str) -> str:
