@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bert4k.errors import DataError
-from bert4k.scores import ClassScore, by_class, confusion, draw_confusion, f1, overlap, table
+from bert4k.scores import ClassScore, area_under_curve, by_class, confusion, draw_confusion, f1, overlap, pearson, ranks, spearman, table
 
 PREDICTED, GOLD = ["a", "a", "b", "c", "b"], ["a", "b", "b", "c", "c"]
 
@@ -35,3 +35,21 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="129"):
         draw_confusion(np.zeros((129, 129), int), ["a"] * 129, tmp_path / "confusion.png", "")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_and_correlations(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = random.integers(0, 5, 30), random.normal(size=30)
+    by_hand = [np.sum(a < value) + (np.sum(a == value) + 1) / 2 for value in a]
+    np.testing.assert_allclose(ranks(a), by_hand)
+    assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert spearman(a, b) == pytest.approx(np.corrcoef(by_hand, ranks(b))[0, 1])
+    assert spearman(b, np.exp(b)) == pytest.approx(1) and spearman(b, -(b**3)) == pytest.approx(-1)
+    wins = [(x > y) + (x == y) / 2 for x in a[:12] for y in a[12:]]
+    assert area_under_curve(a, np.arange(30) < 12) == pytest.approx(np.mean(wins))
+
+
+def test_what_goes_with_nothing() -> None:
+    assert spearman([1, 1, 1], [1, 2, 3]) == pearson([1, 2, 3], [0.1, 0.1, 0.1]) == 0
+    assert area_under_curve([1, 2], [True, True]) == 0.5
