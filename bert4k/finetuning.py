@@ -224,8 +224,9 @@ def outputs_of(
 # The run folder. -----------------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Tokenizer, labels: Sequence[str]) -> None:
-    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished."""
+def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Tokenizer, labels: Sequence[Any]) -> None:
+    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished. labels: what the recipe has to
+    know of its training examples, to read its model's answers."""
     write_json(run / "labels.json", list(labels))
     tokenizer.save(run)
     shutil.rmtree(run / "network", ignore_errors=True)
@@ -237,7 +238,7 @@ def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Token
     shutil.rmtree(run / "backup", ignore_errors=True)
 
 
-def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[str], dict[str, Any]]:
+def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[Any], dict[str, Any]]:
     """Model, tokenizer, labels and settings of a finished run of `recipe`. Raises `CheckpointError` when there is none."""
     recipe_of(run, (recipe,))
     if not (run / "model.keras").exists():

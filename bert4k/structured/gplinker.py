@@ -34,8 +34,8 @@ class Link(NamedTuple):
 
 @keras.saving.register_keras_serializable("bert4k")
 class GPLinker(keras.layers.Layer):
-    """`linker(x, real)`: x [B, L, H] and real bool [B, L] (default: every token) give scores float32 [B, 2 + 2P, L, L]: above 0 is true, and
-    where nothing can be they are FORBIDDEN.
+    """`linker(x, real)`: x [B, L, H] and real bool [B, L] (default: every token) give scores float32 [B, 2 + 2P, L, L]: what is above 0 is
+    true, and where nothing can be they are FORBIDDEN.
 
     Two GlobalPointers of `head_size`: of entities, and of tokens that a predicate joins, whose order and distance mean nothing."""
 
