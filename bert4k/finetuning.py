@@ -132,6 +132,12 @@ def body(source: str, tuning: Tuning) -> tuple[Transformer, Tokenizer, dict[str,
     return network, tokenizer, inputs, network(inputs), ops.not_equal(inputs["token_ids"], network.config.pad_token_id)
 
 
+def within_text(inputs: dict[str, Any], real: Any, tokenizer: Tokenizer) -> Any:
+    """Which tokens are of the text, bool [B, L]: neither padding nor [CLS] or [SEP]. inputs, real: as `body` gives them."""
+    ids = inputs["token_ids"]
+    return ops.logical_and(real, ops.logical_and(ops.not_equal(ids, tokenizer.cls_id), ops.not_equal(ids, tokenizer.sep_id)))
+
+
 def fit(
     run: Path,
     model: keras.Model,
@@ -181,7 +187,7 @@ def _objective(tuning: Tuning, divergence: str | None) -> Objective:
 
 
 class _Course(keras.callbacks.Callback):
-    """Tells batches the number of their epoch, which is not 0 at first when a run goes on, and people how far it is."""
+    """Tells batches and dropout the number of their epoch, which is not 0 at first when a run goes on, and people how far it is."""
 
     def __init__(self, batches: LengthBatches, epochs: int, advance: Callable[[int], object]) -> None:
         super().__init__()
@@ -192,6 +198,11 @@ class _Course(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.batches.begin(epoch)
+        # Keras keeps weights for a run that goes on, but not how often dropout has drawn: let that follow from the epoch.
+        for variable in self.model.non_trainable_variables:
+            if variable.path.endswith("seed_generator_state"):
+                seed, _ = ops.convert_to_numpy(variable)
+                variable.assign(np.array([seed, epoch << 20], np.uint32))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1

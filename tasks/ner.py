@@ -137,15 +137,13 @@ def of_tokens(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) ->
 def build(settings: Settings, kinds: int) -> tuple[keras.Model, Any, Tokenizer]:
     """The network with its head: a chain [B, L, T, T] over tags (O, then B and I of each kind), or scores [B, C, L, L] of spans."""
     import keras
-    from keras import ops
 
-    from bert4k.finetuning import body
+    from bert4k.finetuning import body, within_text
     from bert4k.structured import CRF, EfficientGlobalPointer
 
     network, tokenizer, inputs, x, real = body(settings.model, settings.tuning)
     x = keras.layers.Dropout(settings.tuning.dropout)(x)
-    ids = inputs["token_ids"]
-    real = ops.logical_and(real, ops.logical_and(ops.not_equal(ids, tokenizer.cls_id), ops.not_equal(ids, tokenizer.sep_id)))
+    real = within_text(inputs, real, tokenizer)
     if settings.head == "global_pointer":
         return keras.Model(inputs, EfficientGlobalPointer(kinds, name="spans")(x, real)), network, tokenizer
     emissions = keras.layers.Dense(1 + 2 * kinds, dtype="float32", name="tags")(x)

@@ -43,7 +43,7 @@ def test_vectors_are_kept(tmp_path: Path) -> None:
     save_vectors(path, vectors, "one")
     np.testing.assert_array_equal(load_vectors(path, "one"), vectors)
     assert [each.name for each in path.parent.iterdir()] == ["v.safetensors"]
-    with pytest.raises(CheckpointError, match="those of another model .* Remove the file"):
+    with pytest.raises(CheckpointError, match=r"those of another model .* Remove the file"):
         load_vectors(path, "other")
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="cannot be read"):
