@@ -23,6 +23,7 @@ TELLS = {
     "fill_blanks": r"(?m)^窗外\[MASK\]声细细来\n( +\S+ \d+\.\d%){4}\n小舟载\[MASK\]过前\[MASK\]\n( +\S+ \d+\.\d%){4}\n( +\S+ \d+\.\d%){4}",
     "finetune_classifier": r"accuracy (9|10)\d%",
     "hidden_layers": r"(block \d: .* -?\d\.\d\d\n){4}",
+    "search_by_meaning": r"as pretrained: \d+% (.|\n)*fine-tuned on them: (100|[89]\d)% ",
     "score_and_embed": r"lm .*-\d+\.\d(.|\n)*\[\[ ?1\. ",
 }
 

@@ -32,6 +32,7 @@ def write(path: Path) -> Path:
 
 def common(tmp_path: Path, train: Path) -> list[str]:
     how = ["--tuning.epochs", "30", "--tuning.learning_rate", "0.02", "--tuning.tokens", "64", "--longest", "32", "--head_size", "16"]
+    how += ["--tuning.dropout", "0", "--tuning.network_dropout", "0"]
     return [
         "--run",
         str(tmp_path / "run"),

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,16 @@ from bert4k.tasks import similarity
 from bert4k.tasks.similarity import Example, alike, read, score, subjects
 
 GOOD, BAD = "好喜欢", "坏讨厌"
-QUICK = ["--tuning.epochs", "14", "--tuning.learning_rate", "0.005", "--tuning.tokens", "256"]
+QUICK = ["--tuning.epochs", "10", "--tuning.learning_rate", "0.02", "--tuning.tokens", "128"]
 
 
-def write(path: Path, graded: bool = False) -> Path:
-    """Texts with a good or a bad word; two are alike when both are of one kind. Graded: 5, 3 when one has neither, 0."""
+def write(path: Path, label: Callable[[bool, bool], int] = lambda one, other: int(one == other)) -> Path:
+    """Pairs of texts with a good or a bad word; labels by whether each is good: by default, alike are two of one kind."""
     lines = ["sentence1\tsentence2\tscore"]
-    kinds = [GOOD, BAD, "王明小"] if graded else [GOOD, BAD]
     for index in range(36):
-        one, other = kinds[index % len(kinds)], kinds[index // len(kinds) % len(kinds)]
-        label = (5 if one == other else 3 if "王明小" in (one, other) else 0) if graded else int(one == other)
-        lines.append(
-            f"{'的人' * (index // 4 % 3)}{one[index % 3]}{'书' * (index % 3)}\t{other[index // 3 % 3]}{'在' * (index % 2)}\t{label}"
-        )
+        one, other = index % 2 == 0, index // 2 % 2 == 0
+        words = [(GOOD if good else BAD)[index // 4 % 3] for good in (one, other)]
+        lines.append(f"{words[0]}{'书' * (index // 3 % 2)}\t{words[1]}{'在' * (index // 5 % 2)}\t{label(one, other)}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -48,16 +46,17 @@ def lines_of(told: str) -> list[Any]:
 @pytest.mark.backends
 @pytest.mark.parametrize("graded", [False, True])
 def test_pairs_read_together(tmp_path: Path, graded: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    train, folder = write(tmp_path / "train.tsv", graded), tmp_path / "run"
+    train = write(tmp_path / "train.tsv", lambda one, other: 2 * (one + other) if graded else int(one and other))
+    folder = tmp_path / "run"
     found = json.loads(run(capsys, "train", "similarity", *common(tmp_path, train)))
     assert found["spearman"] > 0.75 and ("f1" in found) == (not graded)
     names = {path.name for path in folder.iterdir()}
     assert names >= {"model.keras", "network", "vocab.txt", "labels.json", "settings.json", "metrics.jsonl", "curves.png", "report.md"}
     judged = json.loads(run(capsys, "evaluate", str(folder), str(train), "--json"))
     assert judged["spearman"] == pytest.approx(found["spearman"]) and judged["examples"] == 36
-    assert f"| {5 if graded else 1} |" in (folder / "evaluation" / "train" / "report.md").read_text(encoding="utf-8")
-    same, apart = lines_of(run(capsys, "predict", str(folder), "好\t好", "讨书\t好"))  # both of training
-    assert same["alike"] > apart["alike"] and 0 <= apart["alike"] <= same["alike"] <= (5 if graded else 1)
+    assert f"| {4 if graded else 1} |" in (folder / "evaluation" / "train" / "report.md").read_text(encoding="utf-8")
+    same, apart = lines_of(run(capsys, "predict", str(folder), "好\t好", "讨书\t坏"))  # both of training
+    assert same["alike"] > apart["alike"] and 0 <= apart["alike"] <= same["alike"] <= (4 if graded else 1)
     assert "expected two texts with a tab" in run(capsys, "predict", str(folder), "好", code=2)
     assert "Train with --kind bi" in run(capsys, "search", str(folder), str(train), "好", code=2)
     assert "label 7 is outside of 0 to" in run(capsys, "evaluate", str(folder), str(bad(tmp_path, "好\t坏\t7\n")), code=2)
