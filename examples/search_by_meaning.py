@@ -10,26 +10,10 @@ from bert4k.structured import Pooling
 from bert4k.training import Grouped
 
 keras.utils.set_random_seed(0)
-asked = [
-    "书读完了怎么还",
-    "一次能借几本书",
-    "周末开不开门",
-    "借书证丢了怎么办",
-    "书弄脏了要赔吗",
-    "可以带猫进来吗",
-    "哪里能喝水",
-    "想续借一本书",
-]
-known = [
-    "归还图书的办法",
-    "最多可借册数",
-    "星期六和星期日的开放时间",
-    "补办证件",
-    "损坏图书的处理",
-    "宠物不得入内",
-    "饮水处在二楼",
-    "延长借期",
-]
+asked = ["书读完了怎么还", "一次能借几本书", "周末开不开门", "借书证丢了怎么办"]
+asked += ["书弄脏了要赔吗", "可以带猫进来吗", "哪里能喝水", "想续借一本书"]
+known = ["归还图书的办法", "最多可借册数", "星期六和星期日的开放时间", "补办证件"]
+known += ["损坏图书的处理", "宠物不得入内", "饮水处在二楼", "延长借期"]
 
 model, tokenizer = bert4k.load("wenbai", layers=[0, 1], hidden_dropout_prob=0.1)  # the lower half is enough here
 inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids")}

@@ -76,7 +76,8 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, longest: int) -> G
     """Each choice as `[CLS] context [SEP] question choice [SEP]`, or `[CLS] question [SEP] choice [SEP]`; a group a question."""
     from bert4k.finetuning import Groups, encoded
 
-    texts, members = [], []
+    texts: list[str | tuple[str, str]] = []
+    members: list[range] = []
     for each in examples:
         members.append(range(len(texts), len(texts) + len(each.choices)))
         about = each.context.strip() != ""
