@@ -131,7 +131,8 @@ def answers(model: keras.Model, given: Groups | Encoded, known: Sequence[float])
 
 
 def score(predicted: NDArray[np.float64], examples: Sequence[Example], kind: str) -> dict[str, float]:
-    """Correlation with the labels, of ranks and of values; of labels 0 and 1, how well they are told apart."""
+    """Correlation with the labels, of ranks (which of labels 0 and 1, half and half, cannot exceed 0.866) and of values; of labels 0 and 1,
+    how well they are told apart."""
     import numpy as np
 
     from bert4k.scores import area_under_curve, f1, pearson, spearman
