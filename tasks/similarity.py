@@ -322,7 +322,12 @@ def search(run: Path, corpus: Path, texts: Sequence[str], count: int) -> list[di
     rows = read_rows(corpus, ("text",))
     if empty := [row.line for row in rows if not isinstance(row.values["text"], str) or not row.values["text"].strip()]:
         raise DataError(f"{corpus}, line {empty[0]}: the text is empty. Remove the line.")
-    known = [row.values["text"] for row in rows]
+    lines: dict[str, int] = {}
+    for row in rows:
+        lines.setdefault(row.values["text"], row.line)
+    known = list(lines)
+    if repeated := len(rows) - len(known):
+        print(f"{repeated:,} of {len(rows):,} texts of {corpus} are repeated; each is shown once, with its first line", file=sys.stderr)
     content = hashlib.sha256("\0".join(known).encode("utf-8", "surrogatepass")).hexdigest()
     with (run / "model.keras").open("rb") as file:
         made_by = hashlib.file_digest(file, "sha256").hexdigest()
@@ -335,7 +340,7 @@ def search(run: Path, corpus: Path, texts: Sequence[str], count: int) -> list[di
         {
             "text": text,
             "nearest": [
-                {"text": known[number], "line": rows[number].line, "alike": round(float(cosine), 4)}
+                {"text": known[number], "line": lines[known[number]], "alike": round(float(cosine), 4)}
                 for number, cosine in zip(own, values, strict=True)
             ],
         }

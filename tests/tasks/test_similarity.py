@@ -75,7 +75,7 @@ def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureF
     found = json.loads(run(capsys, "train", "similarity", *arguments))
     assert found["spearman"] > (-1 if objective == "simcse_unsupervised" else 0.7)
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("的人好\n\n坏书\r\n人人喜\n讨在\n", encoding="utf-8-sig")
+    corpus.write_text("的人好\n\n坏书\r\n人人喜\n讨在\n坏书\n", encoding="utf-8-sig")
     answers = lines_of(run(capsys, "search", str(folder), str(corpus), "好", "坏", "--nearest", "2", "--json"))
     assert [len(each["nearest"]) for each in answers] == [2, 2]
     if objective != "simcse_unsupervised":  # which knows no good and bad
