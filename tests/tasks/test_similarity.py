@@ -78,9 +78,13 @@ def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureF
     corpus.write_text("的人好\n\n坏书\r\n人人喜\n讨在\n坏书\n", encoding="utf-8-sig")
     answers = lines_of(run(capsys, "search", str(folder), str(corpus), "好", "坏", "--nearest", "2", "--json"))
     assert [len(each["nearest"]) for each in answers] == [2, 2]
-    if objective != "simcse_unsupervised":  # which knows no good and bad
-        assert [{one["line"] for one in each["nearest"]} for each in answers] == [{1, 4}, {3, 5}]
-        assert answers[0]["nearest"][0]["alike"] >= answers[0]["nearest"][1]["alike"]
+    for answer in answers:  # the same as comparing it with each, but for the text that is there twice
+        texts = {1: "的人好", 3: "坏书", 4: "人人喜", 5: "讨在"}
+        told = lines_of(run(capsys, "predict", str(folder), *(f"{answer['text']}\t{text}" for text in texts.values())))
+        expected = sorted(zip((each["alike"] for each in told), texts, texts.values(), strict=True), reverse=True)[:2]
+        assert [one["text"] for one in answer["nearest"]] == [text for _, _, text in expected]
+        assert [one["line"] for one in answer["nearest"]] == [line for _, line, _ in expected]
+        assert [one["alike"] for one in answer["nearest"]] == pytest.approx([alike for alike, _, _ in expected], abs=2e-4)
     # In a process that has trained nothing, with the vectors that are kept.
     [kept] = (folder / "search").iterdir()
     written = kept.stat().st_mtime_ns
