@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = ("classify", "ner", "seq2seq", "language_model", "mlm_qa")
+TASKS = (
+    *("classify", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq"),
+    "similarity",
+)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -202,6 +205,13 @@ def _parser() -> argparse.ArgumentParser:
     added = command(predict, "What a run of `bert4k train` says of texts, as JSON lines.")
     added.add_argument("model", type=Path, metavar="RUN", help="folder of the run")
     added.add_argument("texts", nargs="+", metavar="TEXT", help="text; - reads lines from standard input")
+
+    added = command(search, "Of the texts of a file, those nearest to each text, by a run of `bert4k train similarity --kind bi`.")
+    added.add_argument("model", type=Path, metavar="RUN", help="folder of the run, where the vectors of the file are kept")
+    added.add_argument("file", type=Path, help="one text a line (.txt), a table or JSON lines with a column text")
+    added.add_argument("texts", nargs="+", metavar="TEXT", help="text; - reads lines from standard input")
+    added.add_argument("--nearest", type=int, default=10, metavar="N", help="texts of the file for each text")
+    added.add_argument("--json", action="store_true", help="one JSON object a line")
 
     added = command(_list, "Checkpoints that can be loaded by name, and whether they are on this machine.")
     added.add_argument("--family", metavar="NAME", help="only those of a family: bert, albert, electra ...")
@@ -506,6 +516,20 @@ def predict(options: argparse.Namespace) -> None:
     """bert4k predict"""
     for answer in _task_of(options).predict(options.model, _texts(options.texts)):
         _print_json(answer)
+
+
+def search(options: argparse.Namespace) -> None:
+    """bert4k search"""
+    task = _task_of(options)
+    if not hasattr(task, "search"):
+        raise ConfigError(f"{options.model} is a run of {task.__name__.rpartition('.')[2]}. Searching needs one of similarity, kind bi.")
+    for answer in task.search(options.model, options.file, _texts(options.texts), options.nearest):
+        if options.json:
+            _print_json(answer)
+            continue
+        print(answer["text"])
+        for found in answer["nearest"]:
+            print(f"{found['alike']:.4f}\t{found['line']}\t{found['text']}")
 
 
 def _task_of(options: argparse.Namespace) -> Any:

@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from bert4k import (
 from bert4k.backend import set_seed
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded
-from bert4k.errors import CheckpointError
+from bert4k.errors import CheckpointError, ConfigError
 from bert4k.model import Transformer
 from bert4k.pretrained import TABLES
 from bert4k.progress import measured
@@ -44,7 +45,7 @@ BEST = "best.weights.h5"
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as the model takes them: token ids and segment ids, a row each."""
+    """Texts, or pairs of texts, as the model takes them: token ids and segment ids, a row each."""
 
     token_ids: Sequence[NDArray[np.int32]]
     segment_ids: Sequence[NDArray[np.int32]]
@@ -54,16 +55,76 @@ class Encoded:
         """The tokens of each."""
         return [len(row) for row in self.token_ids]
 
-    def inputs(self, rows: Sequence[int], length: int) -> dict[str, NDArray[np.int32]]:
-        """Those with the numbers `rows`, filled up with padding (of segment 0) to `length`."""
+    def inputs(self, rows: Sequence[int | None], length: int) -> dict[str, NDArray[np.int32]]:
+        """Those with the numbers `rows`, filled up with padding (of segment 0) to `length`; of None there is nothing but padding."""
         columns = {"token_ids": (self.token_ids, self.pad_id), "segment_ids": (self.segment_ids, 0)}
-        return {name: padded([column[row] for row in rows], fill, length, len(rows)) for name, (column, fill) in columns.items()}
+        return {
+            name: padded([[] if row is None else column[row] for row in rows], fill, length, len(rows))
+            for name, (column, fill) in columns.items()
+        }
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Texts in groups, such as the choices of a question, as `bert4k.training.Grouped` takes them: the numbers of the texts of each."""
+
+    texts: Encoded
+    members: Sequence[Sequence[int]]
+
+    @property
+    def most(self) -> int:
+        """Texts of the largest group (n)."""
+        return max(map(len, self.members))
+
+    def lengths(self) -> list[int]:
+        """The tokens of the longest text of each."""
+        return [max(len(self.texts.token_ids[text]) for text in texts) for texts in self.members]
+
+    def inputs(self, rows: Sequence[int], length: int) -> dict[str, NDArray[np.int32]]:
+        """The groups with the numbers `rows`, [B, n, L]; what a smaller group lacks is padding."""
+        texts = [text for row in rows for text in (*self.members[row], *[None] * (self.most - len(self.members[row])))]
+        return {name: flat.reshape(len(rows), self.most, length) for name, flat in self.texts.inputs(texts, length).items()}
+
+
+def encoded(texts: Sequence[str | tuple[str, str]], tokenizer: Tokenizer, longest: int) -> Encoded:
+    """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, cut to fit; says how many were cut."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = Encoded(*tokenizer.unpadded(texts, longest), tokenizer.pad_id)
+    _tell_of_cuts(sum(len(getattr(each.message, "cut", ())) for each in caught), len(texts), longest)
+    return found
+
+
+def encoded_with_places(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> tuple[Encoded, list[list[tuple[int, int]]]]:
+    """`encoded`, and where in its text each token stands: (start, end), (0, 0) for added ones."""
+    rows = [tokenizer.encode(text, max_length=longest) for text in texts]
+    _tell_of_cuts(sum(row.cut > 0 for row in rows), len(texts), longest)
+    found = Encoded([row.ids for row in rows], [np.asarray(row.segment_ids) for row in rows], tokenizer.pad_id)
+    return found, [list(row.offsets) for row in rows]
+
+
+def _tell_of_cuts(cut: int, texts: int, longest: int) -> None:
+    if cut:
+        print(f"{cut:,} of {texts:,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
+
+
+def in_tokens(places: Sequence[tuple[int, int]]) -> Callable[[int, int], tuple[int, int] | None]:
+    """A function from a span of characters (start, end) to that of tokens (first, last + 1), given where each token stands; it gives None
+    for a span that tokens do not begin and end with."""
+    begins = {start: at for at, (start, end) in reversed(list(enumerate(places))) if end > start}
+    ends = {end: at + 1 for at, (start, end) in enumerate(places) if end > start}
+    return lambda start, end: (begins[start], ends[end]) if start in begins and end in ends else None
 
 
 def loaded(source: str, tuning: Tuning, mask: str = "encoder", outputs: Sequence[str] = ("sequence",)) -> tuple[Transformer, Tokenizer]:
     """The network of a checkpoint, as `hub.load` gives it, made ready to be tuned; its tokenizer."""
     set_seed(tuning.seed)
-    network, tokenizer = hub.load(source, mask, outputs, dtype=tuning.dtype)
+    dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), tuning.network_dropout)
+    network, tokenizer = hub.load(source, mask, outputs, dtype=tuning.dtype, **({} if tuning.network_dropout is None else dropout))
+    if tuning.scratch:
+        if tuning.lora is not None:
+            raise ConfigError("LoRA changes weights that were learnt; random ones are kept as they are. Leave out lora, or scratch.")
+        network = type(network)(network.config, network.mask, network.output_kinds, dtype=tuning.dtype)
     if tuning.lora is not None:
         network.enable_lora(tuning.lora)
     return network, tokenizer
@@ -75,6 +136,12 @@ def body(source: str, tuning: Tuning) -> tuple[Transformer, Tokenizer, dict[str,
     network, tokenizer = loaded(source, tuning)
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids")}
     return network, tokenizer, inputs, network(inputs), ops.not_equal(inputs["token_ids"], network.config.pad_token_id)
+
+
+def within_text(inputs: dict[str, Any], real: Any, tokenizer: Tokenizer) -> Any:
+    """Which tokens are of the text, bool [B, L]: neither padding nor [CLS] or [SEP]. inputs, real: as `body` gives them."""
+    ids = inputs["token_ids"]
+    return ops.logical_and(real, ops.logical_and(ops.not_equal(ids, tokenizer.cls_id), ops.not_equal(ids, tokenizer.sep_id)))
 
 
 def fit(
@@ -89,11 +156,13 @@ def fit(
     rates: dict[str, float] | None = None,
     mode: str = "max",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    divergence: str | None = "softmax",
 ) -> dict[str, float]:
     """Train `model`, on a network of so many layers, and leave it with the weights of the epoch whose `metric`, of what `score` returns, is
     the highest (or, with mode "min", the lowest); returns the numbers of that epoch. rates: learning rates of its head, as in
-    `make_optimizer`. callbacks: further ones, after the score of an epoch was told."""
-    trainer = Trainer(model, _objective(tuning))
+    `make_optimizer`. callbacks: further ones, after the score of an epoch was told. divergence: how R-Drop is to compare two outputs; None
+    for outputs that are no logits."""
+    trainer = Trainer(model, _objective(tuning, divergence))
     steps = max(1, tuning.epochs * len(batches) // tuning.accumulate)
     schedule = WarmupDecay(tuning.learning_rate, steps, round(tuning.warmup * steps))
     falling = layer_rates(layers, tuning.layer_decay) if tuning.layer_decay != 1 and tuning.lora is None else {}
@@ -125,8 +194,10 @@ def fit(
     return choose((row for row in curves.rows if metric in row), key=lambda row: row[metric])
 
 
-def _objective(tuning: Tuning) -> Objective:
-    objective = Objective() if tuning.rdrop is None else RDrop(tuning.rdrop)
+def _objective(tuning: Tuning, divergence: str | None) -> Objective:
+    if tuning.rdrop is not None and divergence is None:
+        raise ConfigError(f"R-Drop compares probabilities, and what is trained here has none. Leave out --tuning.rdrop {tuning.rdrop}.")
+    objective = Objective() if tuning.rdrop is None else RDrop(tuning.rdrop, divergence=str(divergence))
     return objective if tuning.fgm is None else FGM(objective, tuning.fgm)
 
 
@@ -176,13 +247,20 @@ class _Course(keras.callbacks.Callback):
         print(f"epoch {epoch + 1} of {self.epochs}  {told}  ({left:.0f} s left)", file=sys.stderr, flush=True)
 
 
-def outputs_of(model: keras.Model, encoded: Encoded, tokens: int = 8192) -> list[NDArray[np.float32]]:
-    """What `model` gives for each text: a row [...] or [L, ...], padding included."""
+def outputs_of(
+    model: keras.Model, encoded: Encoded, tokens: int = 8192, read: Callable[[NDArray[np.float32]], Any] | None = None
+) -> list[Any]:
+    """What `model` gives for each text: a row [...] or [L, ...], padding included; or what `read` makes of such a row, so that large ones
+    are never kept together."""
+    if not encoded.lengths():
+        return []
+    tokens = max(tokens, *encoded.lengths())
     batches = LengthBatches(encoded.lengths(), lambda rows, length: (encoded.inputs(rows, length), 0), tokens, shuffle=False)
     found = []
     with measured(len(batches), "predicting") as advance:
         for index in range(len(batches)):
-            found.append(model.predict_on_batch(batches[index][0]))
+            rows = model.predict_on_batch(batches[index][0])
+            found.append(rows if read is None else [read(row) for row in rows[: len(batches.batches[index][1])]])
             advance(1)
     return batches.in_order(found)
 
@@ -190,8 +268,9 @@ def outputs_of(model: keras.Model, encoded: Encoded, tokens: int = 8192) -> list
 # The run folder. -----------------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Tokenizer, labels: Sequence[str]) -> None:
-    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished."""
+def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Tokenizer, labels: Sequence[Any]) -> None:
+    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished. labels: what the recipe has to
+    know of its training examples, to read its model's answers."""
     write_json(run / "labels.json", list(labels))
     tokenizer.save(run)
     shutil.rmtree(run / "network", ignore_errors=True)
@@ -203,7 +282,7 @@ def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Token
     shutil.rmtree(run / "backup", ignore_errors=True)
 
 
-def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[str], dict[str, Any]]:
+def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[Any], dict[str, Any]]:
     """Model, tokenizer, labels and settings of a finished run of `recipe`. Raises `CheckpointError` when there is none."""
     recipe_of(run, (recipe,))
     if not (run / "model.keras").exists():
@@ -215,6 +294,13 @@ def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[str],
         json.loads((run / "labels.json").read_text(encoding="utf-8")),
         stored_settings(run / "settings.json"),
     )
+
+
+def evaluation_folder(run: Path, path: Path) -> Path:
+    """Where a run keeps how it did on a file: evaluation/NAME/."""
+    folder = run / "evaluation" / path.name.split(".")[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,4 +1,5 @@
-"""The losses that Keras lacks: several labels by one softmax, and smoothed or focal cross-entropy of labels that are numbers.
+"""The losses that Keras lacks: several labels by one softmax, smoothed or focal cross-entropy of labels that are numbers, and pairs of
+vectors that shall lie as near as their texts are alike.
 
 All take logits and compute in float32, whatever the model does.
 """
@@ -79,6 +80,65 @@ class FocalCrossentropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class CoSENT(keras.losses.Loss):
+    """`log(1 + sum of exp(scale * (cos_j - cos_i)))` over all rows i and j of the batch where the label of i is greater: what is more alike
+    shall have the greater cosine (Su 2022, kexue.fm/archives/8847). Only the order of labels counts, as in Spearman's correlation.
+
+    y_true: [B], NaN for a row that takes no part; y_pred: two vectors a row, [B, 2, H]. The loss is that of the whole batch, told for each
+    row, [B]; so the batch counts by how many of its rows have a weight.
+    """
+
+    def __init__(self, scale: float = 20.0, reduction: str = "sum_over_batch_size", name: str = "cosent", **kwargs: Any) -> None:
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.scale = scale
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        labels = ops.reshape(y_true, (-1,))
+        one, other = unit(y_pred[:, 0]), unit(y_pred[:, 1])
+        cosines = self.scale * ops.sum(one * other, axis=-1)
+        # With NaN, no comparison is true.
+        wrong = ops.where(labels[:, None] > labels[None, :], cosines[None, :] - cosines[:, None], -1e12)
+        found = ops.logsumexp(ops.concatenate([ops.reshape(wrong, (-1,)), ops.zeros_like(cosines[:1])]))
+        return found + ops.zeros_like(cosines)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class SimCSE(keras.losses.Loss):
+    """Contrast within the batch: of the second vectors of all rows, a row's own shall be the nearest to its first, by a softmax of
+    `scale` times the cosine (Gao et al. 2021, arXiv:2104.08821, with scale = 1 / temperature). The two are those of a text under two draws
+    of dropout, or those of two texts that mean the same.
+
+    y_true: [B], what a row is about: rows with the same number are not held against each other; NaN for a row that takes no part. y_pred:
+    [B, 2, H]; the loss is [B].
+    """
+
+    def __init__(self, scale: float = 20.0, reduction: str = "sum_over_batch_size", name: str = "simcse", **kwargs: Any) -> None:
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.scale = scale
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        about = ops.reshape(y_true, (-1,))
+        one, other = unit(y_pred[:, 0]), unit(y_pred[:, 1])
+        cosines = self.scale * ops.matmul(one, ops.transpose(other))  # [B, B]
+        own = ops.eye(ops.shape(cosines)[0], dtype="bool")
+        takes_part = ops.equal(about, about)[None, :]  # NaN is not equal to itself
+        others = ops.logical_and(ops.not_equal(about[:, None], about[None, :]), takes_part)
+        return ops.logsumexp(ops.where(ops.logical_or(own, others), cosines, -1e12), axis=-1) - self.scale * ops.sum(one * other, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"scale": self.scale}
+
+
+def unit(x: Any) -> Any:
+    """x [..., H] in float32 at the length 1; of nothing, whose direction is unknown, 0."""
+    x = ops.cast(x, "float32")
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))
 
 
 def _at(values: Any, labels: Any) -> Any:

@@ -15,14 +15,17 @@ from bert4k.errors import DataError
 
 # Under which names a column is known in the data sets that are in use.
 NAMES: dict[str, tuple[str, ...]] = {
-    "label": ("label", "labels", "label_desc", "class", "target", "标签", "类别"),
-    "text": ("text", "text_a", "sentence", "sentence1", "content", "review", "query", "title", "文本", "内容"),
-    "pair": ("pair", "text_b", "sentence2", "answer"),
+    "label": ("label", "labels", "label_desc", "class", "target", "score", "similarity", "标签", "类别"),
+    "text": ("text", "text_a", "text1", "sentence", "sentence1", "content", "review", "query", "title", "文本", "内容"),
+    "pair": ("pair", "text_b", "text2", "sentence2", "answer"),
     "source": ("source", "src", "input", "text", "content", "article", "abstract", "原文", "上联"),
     "target": ("target", "tgt", "output", "title", "summary", "headline", "译文", "标题", "摘要", "下联"),
     "question": ("question", "query", "问题"),
     "passages": ("passages", "passage", "context", "evidence", "段落", "材料"),
     "answers": ("answers", "answer", "答案"),
+    "context": ("context", "passage", "article"),
+    "choices": ("choices", "choice", "options"),
+    "triples": ("triples", "spo_list"),
 }
 
 
@@ -44,8 +47,8 @@ def read_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) 
     if kind not in (".tsv", ".csv", ".txt", ".jsonl", ".json"):
         raise DataError(f"{path} ends with {kind!r}; expected .tsv, .csv, .jsonl, or one of these with .gz. Give the file such a name.")
     text = read_text(path)
-    json_lines = kind in (".jsonl", ".json")
-    rows = list(_json_rows(path, text, columns, optional) if json_lines else _table_rows(path, text, columns, optional, kind))
+    read = _json_rows if kind in (".jsonl", ".json") else _table_rows
+    rows = list(read(path, text, columns, optional, kind))
     if not rows:
         raise DataError(f"{path} holds no example. Expected one a line, of {', '.join(columns)}.")
     return rows
@@ -82,10 +85,10 @@ def _table_rows(path: Path, text: str, columns: Sequence[str], optional: Sequenc
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header(cells, names)
+                header = _header(cells, (*columns, *optional))
                 if header:
                     if missing := [name for name in columns if name not in header]:
-                        told = "; ".join(f"{name} may be called {', '.join(NAMES[name])}" for name in missing)
+                        told = "; ".join(f"{name} may be called {', '.join(_names(name))}" for name in missing)
                         raise DataError(f"{path}, line {number}: the header {cells} lacks {', '.join(missing)} ({told}). Rename a column.")
                     names, least = header, len(header)
                     continue
@@ -106,20 +109,27 @@ def _first_lines(reader: Any) -> Iterator[int]:
         yield reader.line_num + 1
 
 
-def _aliases(columns: Iterable[str | None]) -> dict[str, str]:
-    """Whose every known name is; where several have it, one of these columns."""
-    return {alias: name for name in (*NAMES, *columns) if name for alias in NAMES[name]}
+def _names(column: str) -> tuple[str, ...]:
+    """What a column may be called."""
+    return NAMES.get(column, (column,))
 
 
-def _header(cells: Sequence[str], columns: Iterable[str | None]) -> list[str | None]:
-    """The columns that a first line names, these or others; empty when it names none."""
-    known = _aliases(columns)
-    found = [known.get(cell.strip().lower()) for cell in cells]
-    return found if any(found) and len({name for name in found if name}) > 1 or len(cells) == 1 and any(found) else []
+def _header(cells: Sequence[str], columns: Sequence[str]) -> list[str | None]:
+    """Which of the `columns` a first line names, cell by cell; empty when it names none. Of several names of one column, the one that
+    `NAMES` has first counts."""
+    told = [cell.strip().lower() for cell in cells]
+    known = {alias for aliases in NAMES.values() for alias in aliases}
+    if len(known & set(told)) < min(2, len(cells)):
+        return []
+    found: list[str | None] = [None] * len(cells)
+    for column in columns:
+        if name := next((name for name in _names(column) if name in told), None):
+            found[told.index(name)] = column
+    return found
 
 
-def _json_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
-    known = _aliases((*columns, *optional))
+def _json_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str], kind: str) -> Iterator[Row]:
+    known = {name: column for column in (*columns, *optional) for name in _names(column)}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

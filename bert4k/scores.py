@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy and F1 by class, confusion, entities, written texts, answers; as numbers, as a table, as a picture."""
+"""How good predictions are: by class, confusion, entities, correlation, written texts, answers; as numbers, as a table, as a picture."""
 
 from __future__ import annotations
 
@@ -44,6 +44,34 @@ def overlap(predicted: Sequence[Collection[Hashable]], gold: Sequence[Collection
     """The score of things, such as (start, end, kind) of entities, in all examples together (micro-average): right is what is in both."""
     pairs = [(set(mine), set(right)) for mine, right in zip(predicted, gold, strict=True)]
     return f1(sum(len(a & b) for a, b in pairs), sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs))
+
+
+# Correlation. --------------------------------------------------------------------------------------------------------------------
+
+
+def ranks(values: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
+    """The place of each value in their order, from 1; equal ones share the mean of their places."""
+    _, which, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]
+
+
+def pearson(one: Sequence[float] | NDArray[Any], other: Sequence[float] | NDArray[Any]) -> float:
+    """The correlation of two lists of numbers, from -1 to 1; 0 where all numbers of one are the same, which go with nothing."""
+    a, b = (np.asarray(each, np.float64) - np.mean(each) for each in (one, other))
+    lengths = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / lengths if lengths > 1e-12 else 0.0
+
+
+def spearman(one: Sequence[float] | NDArray[Any], other: Sequence[float] | NDArray[Any]) -> float:
+    """The correlation of the ranks (Spearman 1904): 1 where both have the same order."""
+    return pearson(ranks(one), ranks(other))
+
+
+def area_under_curve(scores: Sequence[float] | NDArray[Any], right: Sequence[bool] | NDArray[Any]) -> float:
+    """How probable it is that something right scores higher than something wrong (the area under the ROC curve); 0.5 without either."""
+    which = np.asarray(right, bool)
+    yes, no = int(which.sum()), int((~which).sum())
+    return (float(ranks(scores)[which].sum()) - yes * (yes + 1) / 2) / (yes * no) if yes and no else 0.5
 
 
 # Written texts. ------------------------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def _with_vocabulary(tokenizer: Tokenizer, vocabulary: Sequence[str], **changes:
         raise ConfigError(
             f"keep_tokens and compound_tokens change a vocab.txt; this checkpoint has a {type(tokenizer).__name__}. Load it whole."
         )
-    settings = {"special_tokens_in_text": tokenizer.special_tokens_in_text, "words": tokenizer.words}
+    settings: dict[str, Any] = {"special_tokens_in_text": tokenizer.special_tokens_in_text, "words": tokenizer.words}
     settings |= {"added_tokens": tokenizer.added_tokens} | changes
     return Tokenizer(vocabulary, tokenizer.lowercase, special_tokens=special, **settings)
 

@@ -10,17 +10,16 @@ Files have a label and a text, perhaps a pair: `label<TAB>text` lines, a table w
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert4k.errors import DataError, did_you_mean
 from bert4k.reading import read_rows
-from bert4k.recipe import required, setting
-from bert4k.tuning import Tuning
+from bert4k.recipe import setting
+from bert4k.tuning import RecipeSettings
 
 if TYPE_CHECKING:
     import keras
@@ -32,17 +31,11 @@ NO_LABEL = "(none)"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RecipeSettings):
     """Everything that decides the result."""
 
-    run: Path = required("folder of the run; the same folder again goes on")
-    train: list[Path] = required("files to learn from")
-    dev: Path = required("file to be judged on after every epoch")
-    model: str = setting("wenbai", "folder of a checkpoint, or a name that `bert4k list` shows")
     several: bool = setting(False, "an example may have any number of labels")
-    longest: int = setting(128, "tokens of a text; what is longer is cut")
     pooling: str = setting("mean", "of the last layer: mean, max, first ([CLS]) or attention")
-    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True)
@@ -74,18 +67,11 @@ def read(path: Path, several: bool, known: Sequence[str] | None = None) -> list[
     return found
 
 
-def encode(texts: Sequence[str | tuple[str, str]], tokenizer: Tokenizer, longest: int) -> Encoded:
-    """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, cut to fit; says how many were cut."""
-    import warnings
+def encode(examples: Sequence[Example], tokenizer: Tokenizer, longest: int) -> Encoded:
+    """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, cut to fit."""
+    from bert4k.finetuning import encoded
 
-    from bert4k.finetuning import Encoded
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        encoded = Encoded(*tokenizer.unpadded(texts, longest), tokenizer.pad_id)
-    if cut := sum(len(getattr(each.message, "cut", ())) for each in caught):
-        print(f"{cut:,} of {len(texts):,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
-    return encoded
+    return encoded([example.text for example in examples], tokenizer, longest)
 
 
 def build(settings: Settings, classes: int) -> tuple[keras.Model, Any, Tokenizer]:
@@ -149,7 +135,7 @@ def train(settings: Settings) -> dict[str, Any]:
         )
     dev = read(settings.dev, settings.several, labels)
     model, network, tokenizer = build(settings, len(labels))
-    learn, judge = (encode([each.text for each in part], tokenizer, settings.longest) for part in (examples, dev))
+    learn, judge = (encode(part, tokenizer, settings.longest) for part in (examples, dev))
     targets = np.array([[label in example.labels for label in labels] for example in examples], "float32")
 
     def collate(rows: list[int], length: int) -> tuple[Any, ...]:
@@ -166,6 +152,7 @@ def train(settings: Settings) -> dict[str, Any]:
         lambda: score(answers(model, judge, labels, settings.several), dev, labels),
         metric,
         tuning,
+        divergence="sigmoid" if settings.several else "softmax",
     )
     found = answers(model, judge, labels, settings.several)
     report(settings.run, settings.dev, found, dev, labels)
@@ -193,11 +180,8 @@ def evaluate(run: Path, path: Path) -> dict[str, Any]:
 
     model, tokenizer, labels, settings = finetuning.finished(run, "classify")
     examples = read(path, settings["several"], labels)
-    encoded = encode([each.text for each in examples], tokenizer, settings["longest"])
-    found = answers(model, encoded, labels, settings["several"])
-    folder = run / "evaluation" / path.name.split(".")[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    report(folder, path, found, examples, labels)
+    found = answers(model, encode(examples, tokenizer, settings["longest"]), labels, settings["several"])
+    report(finetuning.evaluation_folder(run, path), path, found, examples, labels)
     return {"file": str(path), "examples": len(examples), **score(found, examples, labels)}
 
 
@@ -206,8 +190,8 @@ def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     from bert4k import finetuning
 
     model, tokenizer, labels, settings = finetuning.finished(run, "classify")
-    pairs = [tuple(text.split("\t", 1)) if "\t" in text else text for text in texts]
-    found = answers(model, encode(pairs, tokenizer, settings["longest"]), labels, settings["several"])  # type: ignore[arg-type]
+    examples = [Example((text, pair) if tab else text, ()) for text, tab, pair in (each.partition("\t") for each in texts)]
+    found = answers(model, encode(examples, tokenizer, settings["longest"]), labels, settings["several"])
     return [
         {"text": text, "labels": {name: round(float(p), 4) for name, p in told.items()}} for text, told in zip(texts, found, strict=True)
     ]

@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bert4k.errors import DataError, did_you_mean
 from bert4k.reading import read_text
-from bert4k.recipe import required, setting
-from bert4k.tuning import Tuning
+from bert4k.recipe import setting
+from bert4k.tuning import RecipeSettings
 
 if TYPE_CHECKING:
     import keras
@@ -34,17 +34,12 @@ Entity = tuple[int, int, str]  # start, end, kind: text[start:end]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RecipeSettings):
     """Everything that decides the result."""
 
-    run: Path = required("folder of the run; the same folder again goes on")
-    train: list[Path] = required("files to learn from")
-    dev: Path = required("file to be judged on after every epoch")
-    model: str = setting("wenbai", "folder of a checkpoint, or a name that `bert4k list` shows")
+    longest: int = setting(256, "tokens of a text; what is longer is cut")
     head: Literal["crf", "global_pointer"] = setting("crf", "crf: tags of tokens; global_pointer: spans, which may overlap or nest")
     head_rate: float = setting(20.0, "learning rate of the transitions of the CRF, as a multiple of that of the network")
-    longest: int = setting(256, "tokens of a text; what is longer is cut")
-    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True)
@@ -125,37 +120,30 @@ def _json_examples(path: Path, text: str) -> Iterator[Example]:
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> tuple[Encoded, list[list[tuple[int, int]]]]:
-    """`[CLS] text [SEP]`, cut to fit, and where in the text each token stands, (0, 0) for added ones; says how many were cut."""
-    import numpy as np
+    """`[CLS] text [SEP]`, cut to fit, and where in the text each token stands, (0, 0) for added ones."""
+    from bert4k.finetuning import encoded_with_places
 
-    from bert4k.finetuning import Encoded
-
-    rows = [tokenizer.encode(text, max_length=longest) for text in texts]
-    if cut := sum(row.cut > 0 for row in rows):
-        print(f"{cut:,} of {len(texts):,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
-    encoded = Encoded([row.ids for row in rows], [np.asarray(row.segment_ids) for row in rows], tokenizer.pad_id)
-    return encoded, [list(row.offsets) for row in rows]
+    return encoded_with_places(texts, tokenizer, longest)
 
 
 def of_tokens(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) -> list[Entity]:
     """(first token, last token + 1, kind) of the entities that tokens begin and end with; others cannot be told in tokens."""
-    begins = {start: at for at, (start, end) in reversed(list(enumerate(offsets))) if end > start}
-    ends = {end: at + 1 for at, (start, end) in enumerate(offsets) if end > start}
-    return [(begins[start], ends[end], kind) for start, end, kind in entities if start in begins and end in ends]
+    from bert4k.finetuning import in_tokens
+
+    of = in_tokens(offsets)
+    return [(*place, kind) for start, end, kind in entities if (place := of(start, end))]
 
 
 def build(settings: Settings, kinds: int) -> tuple[keras.Model, Any, Tokenizer]:
     """The network with its head: a chain [B, L, T, T] over tags (O, then B and I of each kind), or scores [B, C, L, L] of spans."""
     import keras
-    from keras import ops
 
-    from bert4k.finetuning import body
+    from bert4k.finetuning import body, within_text
     from bert4k.structured import CRF, EfficientGlobalPointer
 
     network, tokenizer, inputs, x, real = body(settings.model, settings.tuning)
     x = keras.layers.Dropout(settings.tuning.dropout)(x)
-    ids = inputs["token_ids"]
-    real = ops.logical_and(real, ops.logical_and(ops.not_equal(ids, tokenizer.cls_id), ops.not_equal(ids, tokenizer.sep_id)))
+    real = within_text(inputs, real, tokenizer)
     if settings.head == "global_pointer":
         return keras.Model(inputs, EfficientGlobalPointer(kinds, name="spans")(x, real)), network, tokenizer
     emissions = keras.layers.Dense(1 + 2 * kinds, dtype="float32", name="tags")(x)
@@ -169,14 +157,16 @@ def answers(model: keras.Model, encoded: Encoded, offsets: Sequence[Any], kinds:
     from bert4k.finetuning import outputs_of
     from bert4k.structured import spans_above, viterbi
 
-    found = []
-    for output, places in zip(outputs_of(model, encoded), offsets, strict=True):
+    def tags_of(chain: Any) -> Any:
+        return ops.convert_to_numpy(viterbi(chain[None])[0])[0]
+
+    names, found = ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")], []
+    outputs = outputs_of(model, encoded, read=spans_above if head == "global_pointer" else tags_of)
+    for output, places in zip(outputs, offsets, strict=True):
         if head == "global_pointer":
-            told = [(first, end, kinds[kind]) for first, end, kind, _ in spans_above(output)]
+            told = [(first, end, kinds[kind]) for first, end, kind, _ in output]
         else:
-            tags = ops.convert_to_numpy(viterbi(output[None])[0])[0, : len(places)]
-            names = ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
-            told = spans(["O" if places[at][0] == places[at][1] else names[tag] for at, tag in enumerate(tags)])
+            told = spans(["O" if start == end else names[tag] for (start, end), tag in zip(places, output, strict=False)])
         found.append(sorted((places[first][0], places[end - 1][1], kind) for first, end, kind in told))
     return found
 
@@ -247,6 +237,7 @@ def train(settings: Settings) -> dict[str, Any]:
         "f1",
         settings.tuning,
         {r"(^|/)crf/": settings.head_rate} if settings.head == "crf" else None,
+        divergence="softmax" if settings.head == "crf" else "sigmoid",
     )
     found = answers(model, judge, judge_places, kinds, settings.head)
     report(settings.run, settings.dev, found, dev, kinds)
@@ -281,9 +272,7 @@ def evaluate(run: Path, path: Path) -> dict[str, Any]:
     model, tokenizer, kinds, settings = finetuning.finished(run, "ner")
     examples = read(path, kinds)
     found = answers(model, *encode([each.text for each in examples], tokenizer, settings["longest"]), kinds, settings["head"])
-    folder = run / "evaluation" / path.name.split(".")[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    report(folder, path, found, examples, kinds)
+    report(finetuning.evaluation_folder(run, path), path, found, examples, kinds)
     return {"file": str(path), "examples": len(examples), **score(found, examples)}
 
 

@@ -24,6 +24,7 @@ TELLS = {
     "finetune_classifier": r"accuracy (9|10)\d%",
     "hidden_layers": r"(block \d: .* -?\d\.\d\d\n){4}",
     "recipes": r"(.+是什么颜色 -> .*\n){4}",
+    "search_by_meaning": r"as pretrained: \d+% (.|\n)*fine-tuned on them: (100|[89]\d)% ",
     "score_and_embed": r"lm .*-\d+\.\d(.|\n)*\[\[ ?1\. ",
 }
 

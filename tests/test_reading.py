@@ -78,3 +78,18 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str, content
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_rows(tmp_path / "a.tsv", ("label", "text"))
+
+
+def test_of_several_names_of_a_column_the_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("score\tlabel\ttext\n0.3\t1\ta\n")
+    assert rows(path, "label", "text") == [("1", "a")]
+
+
+def test_a_name_stands_for_a_column_that_is_asked_for(tmp_path: Path) -> None:
+    """`answer` is the pair of a text, unless it is an answer."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "a", "answer": 2}\n')
+    assert rows(path, "question", "answer") == [("a", 2)]
+    path.write_text('{"text": "a", "answer": "b"}\n')
+    assert rows(path, "text", "pair") == [("a", "b")]

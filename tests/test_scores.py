@@ -11,6 +11,7 @@ import pytest
 from bert4k.errors import ConfigError, DataError
 from bert4k.scores import (
     ClassScore,
+    area_under_curve,
     bleu,
     by_class,
     character_f1,
@@ -20,8 +21,11 @@ from bert4k.scores import (
     exact,
     f1,
     overlap,
+    pearson,
     plain,
+    ranks,
     rouge,
+    spearman,
     table,
 )
 
@@ -91,3 +95,21 @@ def test_answers(answer: str, gold: list[str], same: bool, share: float) -> None
 
 def test_plain() -> None:
     assert plain("“１２％ ，Ａ”——好 ") == "12a好"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_and_correlations(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = random.integers(0, 5, 30), random.normal(size=30)
+    by_hand = [np.sum(a < value) + (np.sum(a == value) + 1) / 2 for value in a]
+    np.testing.assert_allclose(ranks(a), by_hand)
+    assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert spearman(a, b) == pytest.approx(np.corrcoef(by_hand, ranks(b))[0, 1])
+    assert spearman(b, np.exp(b)) == pytest.approx(1) and spearman(b, -(b**3)) == pytest.approx(-1)
+    wins = [(x > y) + (x == y) / 2 for x in a[:12] for y in a[12:]]
+    assert area_under_curve(a, np.arange(30) < 12) == pytest.approx(np.mean(wins))
+
+
+def test_what_goes_with_nothing() -> None:
+    assert spearman([1, 1, 1], [1, 2, 3]) == pearson([1, 2, 3], [0.1, 0.1, 0.1]) == 0
+    assert area_under_curve([1, 2], [True, True]) == 0.5

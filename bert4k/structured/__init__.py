@@ -2,6 +2,7 @@
 
 from bert4k.structured.crf import CRF, CRFLoss, log_partition, path_score, viterbi
 from bert4k.structured.global_pointer import EfficientGlobalPointer, GlobalPointer, GlobalPointerLoss, rotate, spans_above
+from bert4k.structured.gplinker import GPLinker, Link, link, link_targets
 from bert4k.structured.half_pointer import HalfPointer, best_span, pair_pointers
 from bert4k.structured.pooling import POOLINGS, Pooling
 
@@ -10,11 +11,15 @@ __all__ = [
     "POOLINGS",
     "CRFLoss",
     "EfficientGlobalPointer",
+    "GPLinker",
     "GlobalPointer",
     "GlobalPointerLoss",
     "HalfPointer",
+    "Link",
     "Pooling",
     "best_span",
+    "link",
+    "link_targets",
     "log_partition",
     "pair_pointers",
     "path_score",

@@ -38,10 +38,20 @@ class GlobalPointer(keras.layers.Layer):
     """`pointer(x, real)`: x [B, L, H] and real bool [B, L] (default: every token) give scores float32 [B, C, L, L] of the spans from a
     first token to a last one, the higher the likelier; FORBIDDEN where one of them is padding or the last comes before the first.
 
-    Each kind has a query and a key of its own, of `head_size`, turned by their places (`rotary`)."""
+    Each kind has a query and a key of its own, of `head_size`, turned by their places (`rotary`). Without `ordered`, what is scored are not
+    spans but any two tokens."""
 
-    def __init__(self, kinds: int, head_size: int = 64, rotary: bool = True, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kinds: int,
+        head_size: int = 64,
+        rotary: bool = True,
+        initializer: Any = "glorot_uniform",
+        ordered: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.ordered = ordered
         if kinds < 1 or head_size < 2 or head_size % 2:
             raise ConfigError(f"Found {kinds} kinds and a head size of {head_size}; expected at least one kind and an even size.")
         self.kinds, self.head_size, self.rotary = kinds, head_size, rotary
@@ -76,12 +86,12 @@ class GlobalPointer(keras.layers.Layer):
 
     def masked(self, scores: Any, real: Any) -> Any:
         """FORBIDDEN for spans that are none."""
-        length = ops.shape(scores)[-1]
-        places = ops.arange(length, dtype="int32")
-        possible = ops.less_equal(places[:, None], places[None, :])[None, None]
+        if self.ordered:
+            places = ops.arange(ops.shape(scores)[-1], dtype="int32")
+            scores = ops.where(places[:, None] <= places[None, :], scores, FORBIDDEN)
         if real is not None:
-            possible = ops.logical_and(possible, ops.logical_and(real[:, None, :, None], real[:, None, None, :]))
-        return ops.where(possible, scores, FORBIDDEN)
+            scores = ops.where(ops.logical_and(real[:, None, :, None], real[:, None, None, :]), scores, FORBIDDEN)
+        return scores
 
     def compute_output_spec(self, x: Any, real: Any = None) -> Any:
         batch, length = x.shape[:2]
@@ -93,6 +103,7 @@ class GlobalPointer(keras.layers.Layer):
             "head_size": self.head_size,
             "rotary": self.rotary,
             "initializer": keras.initializers.serialize(self.initializer),
+            "ordered": self.ordered,
         }
 
 

@@ -11,6 +11,7 @@ What Keras has is Keras' own: gradient accumulation, clipping, AdamW and others,
 from bert4k.training.batches import LengthBatches
 from bert4k.training.callbacks import LearningCurves, Scored
 from bert4k.training.dropout import MultiSampleDropout
+from bert4k.training.groups import Grouped
 from bert4k.training.objectives import FGM, PGD, VAT, GradientPenalty, Objective, RDrop
 from bert4k.training.optimizers import OPTIMIZERS, layer_rates, make_optimizer
 from bert4k.training.schedules import WarmupDecay
@@ -23,6 +24,7 @@ __all__ = [
     "PGD",
     "VAT",
     "GradientPenalty",
+    "Grouped",
     "LearningCurves",
     "LengthBatches",
     "MultiSampleDropout",

@@ -93,8 +93,8 @@ class LengthBatches(keras.utils.PyDataset):
         self.begin(self.epoch + 1)
 
     def in_order(self, outputs: Any) -> list[Any]:
-        """Rows of `outputs`, one array a batch (of `predict_on_batch`: their lengths differ), by the numbers of their examples."""
+        """Rows of `outputs`, one array or list a batch (of `predict_on_batch`: their lengths differ), by the numbers of their examples."""
         found: dict[int, Any] = {}
         for (_, members), output in zip(self.batches, outputs, strict=True):
-            found.update({int(member): row for member, row in zip(members, np.asarray(output), strict=False)})
+            found.update({int(member): row for member, row in zip(members, output, strict=False)})
         return [found[number] for number in range(len(self.buckets))]
