@@ -24,10 +24,11 @@ from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
 from bert4k.checkpoints.describe import Summary, describe
 from bert4k.checkpoints.recognise import recognise
 from bert4k.checkpoints.stored import Stored
-from bert4k.checkpoints.tables import Binding, Report
+from bert4k.checkpoints.tables import BY_TOKEN, Binding, Report
 from bert4k.config import Config, read_json
 from bert4k.download import local_copy
 from bert4k.download import locate as locate_named
+from bert4k.encoder_decoder import kind_of
 from bert4k.errors import CheckpointError, ConfigError, DataError, Error, VocabularyError, did_you_mean
 from bert4k.families import FAMILIES, checked, family_of
 from bert4k.model import Transformer
@@ -38,13 +39,12 @@ FORMATS = ("google", "huggingface", "keras")
 _KERAS_FILE = "model.keras"
 _GOOGLE_PREFIX = "bert_model.ckpt"
 _CONFIG_NAMES = ("bert_config.json", "config.json")
-_BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
 
 
 def load(
     source: str | Path,
     mask: str | masks.Mask = "encoder",
-    outputs: Sequence[str] = ("sequence",),
+    outputs: Sequence[str] | None = None,
     *,
     model: str | type[Transformer] = Transformer,
     layers: Sequence[int] | None = None,
@@ -58,8 +58,9 @@ def load(
 
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
     written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
-    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
-    loads with the mask and outputs given here, too.
+    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`, and `EncoderDecoder`, which
+    T5, BART and their like load as; by default "sequence", and "logits" of these. A `.keras` file loads with the mask and outputs given
+    here, too.
 
     model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
     Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
@@ -76,7 +77,7 @@ def load(
             raise ConfigError(
                 f"{path} is a whole model; layers, keep_tokens, dtype, allow_missing and overrides apply to checkpoints only."
             )
-        return _load_keras(path, mask, outputs, kind)
+        return _load_keras(path, mask, () if outputs is None else outputs, kind)
     folder = path if path.is_dir() else path.parent
     stored = open_checkpoint(path)
     config = _config_of(folder, stored, family).override(**overrides)
@@ -93,12 +94,12 @@ def load(
     # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
     # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
     with _no_collecting(), _Waiting():
-        built = kind(config, mask, outputs, values=values, dtype=dtype)
+        built = (kind_of(config) if kind is Transformer else kind)(config, mask, outputs, values=values, dtype=dtype)
         wanted = built.weight_names()
-        for name in set(_BY_TOKEN) & set(wanted):
-            wanted[name] = (stored_vocabulary, *wanted[name][1:])
+        for name in set(BY_TOKEN) & set(wanted):
+            wanted[name] = tuple(stored_vocabulary if axis == BY_TOKEN[name] else size for axis, size in enumerate(wanted[name]))
         table = table_of(config.family, stored.layout)
-        binding = table.bind(stored, wanted, config.groups if layers is None else layers)
+        binding = table.bind(stored, wanted, _layers(config) if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
         found: Any = binding if keep_tokens is None else _Rows(binding, np.asarray(keep_tokens))
         values.maps.append(found)
@@ -211,8 +212,13 @@ def locate(source: str | Path, download: bool = False) -> Path:
 def _report(stored: Stored, config: Config) -> Report:
     """How a checkpoint fits the model of its config with every output, without making a weight."""
     with _Waiting(initialize_variables=False):
-        wanted = Transformer(config, outputs=config.outputs).weight_names()
-    return table_of(config.family, stored.layout).bind(stored, wanted, config.groups).report
+        wanted = kind_of(config)(config, outputs=config.outputs).weight_names()
+    return table_of(config.family, stored.layout).bind(stored, wanted, _layers(config)).report
+
+
+def _layers(config: Config) -> int:
+    """How many different layers a checkpoint has: of an encoder and a decoder, the higher number."""
+    return max(config.groups, config.num_decoder_layers)
 
 
 def _config_of(folder: Path, stored: Stored, family: str | None) -> Config:
@@ -248,6 +254,7 @@ def _config_file(folder: Path) -> Path:
 def _load_keras(
     path: Path, mask: str | masks.Mask, outputs: Sequence[str] | None, expected: type[Transformer]
 ) -> tuple[Transformer, Tokenizer]:
+    """outputs: None for all of the file's, () for the usual ones of its class."""
     try:
         loaded = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
@@ -263,7 +270,8 @@ def _load_keras(
         )
     tokenizer = Tokenizer.from_folder(path.parent)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
-    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(mask), tokenizer
+    wanted = loaded.output_kinds if outputs is None else outputs or loaded.default_outputs
+    return loaded.with_outputs(*wanted).with_mask(mask), tokenizer
 
 
 def _write(model: Transformer, folder: Path, format: str) -> None:
@@ -295,6 +303,11 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
     if wrong or len(layers) == 0:
         raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
     count = len(layers)
+    if config.num_decoder_layers not in (0, config.num_hidden_layers):
+        raise ConfigError(
+            f"layers={list(layers)}: the encoder has {config.num_hidden_layers} layers and the decoder {config.num_decoder_layers}; some of"
+            " both are kept only where these are equal. Load all of them."
+        )
     if config.groups == 1:  # all are the same, so choosing some is choosing how many
         return [0], config.override(num_hidden_layers=count, num_hidden_groups=1)
     if config.groups != config.num_hidden_layers:
@@ -302,7 +315,8 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
             f"layers={list(layers)}: the {config.num_hidden_layers} layers of this checkpoint share the weights of {config.groups},"
             " so none can be left out. Load all of them."
         )
-    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None)
+    decoder = count if config.num_decoder_layers else 0
+    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None, num_decoder_layers=decoder)
 
 
 def _pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:
@@ -362,7 +376,7 @@ class _Rows(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self.binding[name]
-        return array[self.rows] if name in _BY_TOKEN else array
+        return array.take(self.rows, axis=BY_TOKEN[name]) if name in BY_TOKEN else array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.binding)

@@ -67,10 +67,11 @@ def attention_weights(scores: Any, allowed: Any) -> Any:
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
 
-    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]; H = heads x head size.
+    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H], or [B, L, width].
 
     positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
-    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory.
+    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory. scaled: whether queries are
+    divided by the root of the head size. width: of the outputs; None is heads x head size.
     """
 
     def __init__(
@@ -79,21 +80,22 @@ class Attention(keras.layers.Layer):
         head_size: int,
         dropout: float = 0.0,
         initializer: Any = "glorot_uniform",
-        positions: Absolute | None = None,
+        positions: Any = None,
         use_bias: bool = True,
+        scaled: bool = True,
+        width: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.use_bias = use_bias
+        self.use_bias, self.scaled, self.width = use_bias, scaled, width
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
         self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
+        inner = num_heads * head_size
         self.query, self.key, self.value, self.output_projection = (
             # A clone each: one random initializer used twice gives the same values twice.
-            keras.layers.Dense(
-                num_heads * head_size, use_bias=use_bias, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name
-            )
-            for name in ("query", "key", "value", "output")
+            keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=self.initializer.clone(), dtype=self.dtype_policy, name=name)
+            for name, units in (("query", inner), ("key", inner), ("value", inner), ("output", width or inner))
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
 
@@ -103,17 +105,29 @@ class Attention(keras.layers.Layer):
         return {layer.name: layer for layer in (self.query, self.key, self.value, self.output_projection)}
 
     def build(self, x_shape: tuple[int | None, ...]) -> None:
-        for projection in self.projections.values():
+        for projection in (self.query, self.key, self.value):
             projection.build(x_shape)
+        self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_size))
+        if isinstance(self.positions, keras.layers.Layer) and not self.positions.built:  # shared with other layers
+            self.positions.build(None)
 
-    def compute_output_shape(
-        self, x_shape: tuple[int | None, ...], allowed_shape: Any = None, position_ids_shape: Any = None
-    ) -> tuple[int | None, ...]:
-        return x_shape
+    def compute_output_shape(self, x_shape: tuple[int | None, ...], *others: Any, **more: Any) -> tuple[int | None, ...]:
+        return (*x_shape[:-1], self.width or self.num_heads * self.head_size)
 
-    def call(self, x: Any, allowed: Any, position_ids: Any = None, training: bool | None = None) -> Any:
-        places = None if position_ids is None else Places(position_ids, position_ids)
-        return self.attend(x, self.keys_values(x, position_ids), allowed, training, places)
+    def call(
+        self,
+        x: Any,
+        allowed: Any,
+        position_ids: Any = None,
+        source: Any = None,
+        source_position_ids: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        """x [B, L, H] looks at itself, or at `source` [B, S, H], which stands at `source_position_ids` [B, S]."""
+        if source is None:
+            source, source_position_ids = x, position_ids
+        places = None if position_ids is None else Places(position_ids, source_position_ids)
+        return self.attend(x, self.keys_values(source, source_position_ids), allowed, training, places)
 
     def split(self, x: Any) -> Any:
         """[B, L, N x D] -> [B, N, L, D]."""
@@ -126,8 +140,9 @@ class Attention(keras.layers.Layer):
         return self.output_projection(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.num_heads * self.head_size)))
 
     def scaled_query(self, x: Any, position_ids: Any = None) -> Any:
-        """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
-        return self.positions.turned(self.split(self.query(x) * (self.head_size**-0.5)), position_ids)
+        """Queries of x [B, L, H], divided by the square root of the head size where it is scaled: [B, N, L, D]."""
+        query = self.query(x) * (self.head_size**-0.5) if self.scaled else self.query(x)
+        return self.positions.turned(self.split(query), position_ids)
 
     def keys_values(self, x: Any, position_ids: Any = None) -> KeysValues:
         """Keys and values of x [B, L, H], each [B, N, L, D]."""
@@ -176,6 +191,8 @@ class Attention(keras.layers.Layer):
             "initializer": keras.initializers.serialize(self.initializer),
             "positions": keras.saving.serialize_keras_object(self.positions),
             "use_bias": self.use_bias,
+            "scaled": self.scaled,
+            "width": self.width,
         }
 
     @classmethod

@@ -11,20 +11,26 @@ from bert4k.pretrained import (
     google_albert,
     google_bert,
     google_electra,
+    google_t5,
     huggingface_albert,
+    huggingface_bart,
     huggingface_bert,
     huggingface_electra,
     huggingface_roberta,
+    huggingface_t5,
 )
 
 _FILES = (
     google_bert,
     google_albert,
     google_electra,
+    google_t5,
     huggingface_bert,
     huggingface_albert,
     huggingface_electra,
     huggingface_roberta,
+    huggingface_t5,
+    huggingface_bart,
 )
 # (family, layout) -> its table.
 TABLES: dict[tuple[str, str], Table] = {(table.family, table.layout): table for file in _FILES for table in file.TABLES}

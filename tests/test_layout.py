@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 # The layout of the design, top to bottom: each part imports only parts above it (and, within a folder, never in a circle).
 ORDER = """
-    errors reading quiet progress transfer archives families config backend masks canvas scores pictures positions layers parts blocks model
+    errors reading quiet progress transfer archives families config backend masks canvas scores pictures positions layers parts blocks model encoder_decoder
     checkpoints tokenizers decoding attention_maps losses structured training pretraining pretrained download hub recipe tuning
     finetuning tasks cli __main__
 """.split()

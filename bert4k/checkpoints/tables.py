@@ -40,7 +40,7 @@ def fused(parts: int, axis: int = -1) -> Op:
 
 
 class Row(NamedTuple):
-    """Our names and the stored ones; `{i}` in both stands for the number of a layer."""
+    """Our names and the stored ones; `{i}` in both stands for the number of a layer, `{i:03}` for one written with three digits."""
 
     ours: str | tuple[str, ...]
     stored: str | tuple[str, ...]
@@ -203,7 +203,7 @@ class Table:
 
     def save(self, ours: Mapping[str, Array]) -> dict[str, Array]:
         """The same rows backwards: what to store for our weights. Raises `CheckpointError` for one that this layout has no place for."""
-        layers = {int(number) for name in ours for number in re.findall(r"^block_(\d+)/", name)}
+        layers = {int(number) for name in ours for number in re.findall(r"(?:^|/)block_(\d+)/", name)}
         stored: dict[str, Array] = {}
         saved: set[str] = set()
         for names, targets, op in self._expanded(sorted(layers)):
@@ -226,7 +226,7 @@ class Table:
         canonical = self._spell(name)
         for row in self.rows:
             for source in _tuple(row.stored):
-                if found := re.fullmatch(re.escape(source).replace(r"\{i\}", r"(\d+)"), canonical):
+                if found := re.fullmatch(re.sub(r"\\\{i(:03)?\\\}", r"(\\d+)", re.escape(source)), canonical):
                     return "unknown" if any(int(number) in surprising_layers for number in found.groups()) else "model"
         return "unknown"
 
@@ -247,7 +247,7 @@ class Table:
             ours, stored = _tuple(row.ours), _tuple(row.stored)
             numbers = enumerate(layers) if "{i}" in ours[0] else [(0, 0)]
             for block, layer in numbers:
-                yield [name.replace("{i}", str(block)) for name in ours], [name.replace("{i}", str(layer)) for name in stored], row.op
+                yield [name.format(i=block) for name in ours], [name.format(i=layer) for name in stored], row.op
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -276,21 +276,22 @@ def _by_block(ours: Iterable[str]) -> list[tuple[str, str]]:
     """Names that differ only in the number of their block, written as one; with each, the first of its names."""
     groups: dict[str, list[str]] = {}
     for name in ours:
-        groups.setdefault(re.sub(r"^block_\d+/", "block_{i}/", name), []).append(name)
+        groups.setdefault(re.sub(r"(^|/)block_\d+/", r"\1block_{i}/", name), []).append(name)
     lines = []
     for pattern, names in groups.items():
-        numbers = ", ".join(re.findall(r"^block_(\d+)/", "\n".join(names), re.MULTILINE))
+        numbers = ", ".join(re.findall(r"(?:^|/)block_(\d+)/", "\n".join(names), re.MULTILINE))
         lines.append((f"{pattern} with i = {numbers}" if len(names) > 1 else names[0], names[0]))
     return lines
 
 
 def _misfit(ours: str, expected: tuple[int, ...], found: tuple[int, ...]) -> str:
     """One sentence on a shape that does not fit."""
-    if ours in _BY_TOKEN and expected[1:] == found[1:]:
-        model = f"the model (vocab_size, vocab.txt) has {expected[0]:,}"
-        return f"The vocabulary sizes differ: {ours} has {found[0]:,} rows in the checkpoint, and {model}."
+    axis = BY_TOKEN.get(ours)
+    if axis is not None and len(expected) == len(found) and expected[:axis] + expected[axis + 1 :] == found[:axis] + found[axis + 1 :]:
+        model = f"the model (vocab_size, vocab.txt) has {expected[axis]:,}"
+        return f"The vocabulary sizes differ: {ours} has {found[axis]:,} rows in the checkpoint, and {model}."
     return f"{ours} has shape {found} in the checkpoint, and the model expects {expected}."
 
 
-# Our weights with one row for each token of the vocabulary.
-_BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
+# Our weights with numbers for each token of the vocabulary, and the axis along which it lies.
+BY_TOKEN = {"embeddings/token/embeddings": 0, "mlm/bias": 0, "logits/kernel": 1, "logits/bias": 0}
