@@ -128,7 +128,14 @@ def _write_t5(values: Values, gate: str) -> Values:
     act = values.pop("hidden_act")
     if gate and act == "gelu":
         raise ConfigError("transformers' T5 has no gated feed-forward with hidden_act='gelu', the erf form. Save with format='google' or 'keras'.")
-    return _write_decoder(values | {"feed_forward_proj": gate + ("gelu" if gate and act == "gelu_new" else act)})
+    del values["cross_position_bias"]
+    projection = gate + ("gelu" if gate and act == "gelu_new" else act)
+    return _write_decoder(values | {"feed_forward_proj": projection, "tie_word_embeddings": not gate})
+
+
+def _write_for_bert4keras(values: Values) -> Values:
+    """Its decoder counts position buckets in the attention to the encoder unless it is told not to."""
+    return values | {"cross_position_bias": False}
 
 
 def _read_bart(values: Values) -> Values:
@@ -187,11 +194,12 @@ _T5 = Family(
         "decoder_start_token_id": "decoder_start",
         "eos_token_id": "decoder_end",
     },
-    only={"is_encoder_decoder": True},
+    only={"is_encoder_decoder": True, "cross_position_bias": False},
     without_effect=_OF_GENERATION | frozenset("initializer_factor is_gated_act dense_act_fn scale_decoder_outputs".split()),
     model_type="t5",
     architecture="T5ForConditionalGeneration",
     read=_read_t5,
+    write=_write_for_bert4keras,
     write_huggingface=partial(_write_t5, gate=""),
 )
 _T5_V1_1 = Family(
@@ -316,6 +324,7 @@ FAMILIES: dict[str, Family] = {
         | {
             "title": "mT5",
             "source": "Xue et al. 2020, arXiv:2010.11934; github.com/google-research/multilingual-t5",
+            "marks": frozenset({"cross_position_bias"}),  # of a T5, names tell more
             "told_by": {},
             "model_type": "mt5",
             "architecture": "MT5ForConditionalGeneration",
@@ -334,7 +343,9 @@ FAMILIES: dict[str, Family] = {
             "google_gelu": "gelu",
             "model_type": None,
             "architecture": None,
+            "only": {"is_encoder_decoder": True, "cross_position_bias": True},
             "read": _read_t5_pegasus,
+            "write": _as_it_is,
         }
     ),
     "bart": Family(
@@ -389,7 +400,8 @@ def family_of(values: Mapping[str, Any], origin: str = "the config") -> str | No
             return told[0]
         architectures = values.get("architectures") or []
         return next((name for name, row in rows.items() if row.architecture in architectures), known[named])
-    return next((name for name, row in FAMILIES.items() if row.marks & set(values)), None)
+    shown = {name: len(row.marks & set(values)) / len(row.marks) for name, row in FAMILIES.items() if row.marks & set(values)}
+    return max(shown, key=lambda name: shown[name], default=None)
 
 
 def checked(name: str) -> Family:
