@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("texts", nargs="+", metavar="TEXT", help=f"{texts}; - reads lines from standard input")
         added.add_argument("--mask", default=mask, help="attention mask: a name or an expression such as 'causal & window(64) | source'")
         added.add_argument("--json", action="store_true", help="one JSON object a line")
+        added.set_defaults(usual_mask=mask)
 
     added = command(generate, "Write texts: continue them under the mask lm, answer them under seq2seq.")
     model(added, "seq2seq", "source")
@@ -523,7 +524,12 @@ def download(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace, outputs: tuple[str, ...]) -> tuple[Any, Any]:
-    return bert4k.load(options.model, options.mask, outputs)
+    """The model that the command asks for. An encoder-decoder calls its output layer "logits", and the usual masks are not for it."""
+    from bert4k.hub import machine
+
+    kind = machine(options.model)
+    mask = "encoder" if options.mask == options.usual_mask and kind.vocabulary_output == "logits" else options.mask
+    return bert4k.load(options.model, mask, tuple(kind.vocabulary_output if name == "mlm" else name for name in outputs))
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

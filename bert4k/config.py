@@ -97,17 +97,17 @@ class Config:
     for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. attention_head_size: width of a head; None is
     hidden_size / num_attention_heads. attention_scale: whether products of queries and keys are divided by its square root.
     position: "absolute", "relative", "rotary" or "bucketed" (`bert4k.positions`). max_relative_position: from where on relative distances
-    count as one. position_buckets: how many distances "bucketed" tells apart. position_offset: rows of the table before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
-    1 a row that every token has.
+    count as one. position_buckets: how many distances "bucketed" tells apart. position_offset: rows of the table before that of position 0.
+    type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and 1 a row that every token has.
     embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
     norm: "layer"; "rms", which divides by the root of the mean square and learns a gain; or "unit", which learns nothing.
     use_bias: whether dense layers of the blocks have a bias. feed_forward: "plain", or "gated" by a second dense layer beside the activated
     one (Shazeer 2020, arXiv:2002.05202). mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias
     after it) or "plain" (the product alone).
 
-    num_decoder_layers: layers of a decoder of its own, which looks at the encoder (`bert4k.encoder_decoder`); 0 is none. Of the decoder are,
-    too: cross_position, what its attention to the encoder does with positions; logits, its output layer: "tied" to the embedding, that with
-    a constant bias ("tied_bias"), or "untied"; logits_scaled, whether what goes into that is divided by the root of hidden_size;
+    num_decoder_layers: layers of a decoder of its own, which looks at the encoder (`bert4k.encoder_decoder`); 0 is none. Of the decoder
+    are, too: cross_position, what its attention to the encoder does with positions; logits, its output layer: "tied" to the embedding,
+    that with a constant bias ("tied_bias"), or "untied"; logits_scaled, whether what goes into that is divided by the root of hidden_size;
     decoder_start, the tokens before a text, and decoder_end, the one after it (none: [CLS] and [SEP] of the vocabulary).
 
     Raises `ConfigError` when values contradict each other.

@@ -8,7 +8,7 @@ prompt is the token that starts its texts, and what it sees of the sources is co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
@@ -45,7 +45,7 @@ class EncoderDecoder(Transformer):
     mask: the encoder's, "encoder" or one with a window; the decoder's tokens see themselves, those before them, and all of the source.
     """
 
-    heads = {"sequence": set(), "decoder": {"decoder"}, "logits": {"decoder", "logits"}}
+    heads: ClassVar[dict[str, set[str]]] = {"sequence": set(), "decoder": {"decoder"}, "logits": {"decoder", "logits"}}
     default_outputs = ("logits",)
     vocabulary_output = "logits"
     answers = True
@@ -53,11 +53,14 @@ class EncoderDecoder(Transformer):
 
     def check_kind(self) -> None:
         if not self.config.num_decoder_layers:
-            raise ConfigError("num_decoder_layers is 0, and an encoder-decoder has at least one. Build a bert4k.Transformer without a decoder.")
+            raise ConfigError(
+                "num_decoder_layers is 0, and an encoder-decoder has at least one. Build a bert4k.Transformer without a decoder."
+            )
         if any(part.name not in ("real", "window") for part in self.mask.parts()):
             raise ConfigError(
-                f"The mask {masks.title(self.mask)} cannot be that of an encoder-decoder: its encoder sees the whole source, and its decoder"
-                " what was written, whatever the mask. Leave the mask out, or give the encoder a window, such as 'real & window(128)'."
+                f"The mask {masks.title(self.mask)} cannot be that of an encoder-decoder: its encoder sees the whole source, and its"
+                " decoder what was written, whatever the mask. Leave the mask out, or give the encoder a window, such as"
+                " 'real & window(128)'."
             )
 
     # The hooks. -----------------------------------------------------------------------------------------------------

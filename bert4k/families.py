@@ -127,7 +127,9 @@ def _write_t5(values: Values, gate: str) -> Values:
     del values["type_vocab_size"]
     act = values.pop("hidden_act")
     if gate and act == "gelu":
-        raise ConfigError("transformers' T5 has no gated feed-forward with hidden_act='gelu', the erf form. Save with format='google' or 'keras'.")
+        raise ConfigError(
+            "transformers' T5 has no gated feed-forward with hidden_act='gelu', the erf form. Save with format='google' or 'keras'."
+        )
     del values["cross_position_bias"]
     projection = gate + ("gelu" if gate and act == "gelu_new" else act)
     return _write_decoder(values | {"feed_forward_proj": projection, "tie_word_embeddings": not gate})
@@ -143,7 +145,9 @@ def _read_bart(values: Values) -> Values:
     are the tokenizer's): transformers lets it write the second of these itself."""
     for theirs, ours in (("decoder_ffn_dim", "intermediate_size"), ("decoder_attention_heads", "num_attention_heads")):
         if (size := values.pop(theirs, values.get(ours))) != values.get(ours):
-            raise ConfigError(f"{theirs} is {size}, and the encoder has {values.get(ours)}; only a decoder of the same width is implemented.")
+            raise ConfigError(
+                f"{theirs} is {size}, and the encoder has {values.get(ours)}; only a decoder of the same width is implemented."
+            )
     if isinstance(values.get("decoder_start"), int) and (begin := values.get("bos_token_id")) is not None:
         values["decoder_start"] = [values["decoder_start"], begin]
     return _read_decoder(values)
@@ -207,7 +211,7 @@ _T5_V1_1 = Family(
     | {
         "title": "T5 1.1",
         "source": "Raffel et al. 2019, arXiv:1910.10683; released_checkpoints.md of the same repository; Shazeer 2020, arXiv:2002.05202",
-        "values": _T5.values | {"hidden_act": "gelu_tanh", "feed_forward": "gated", "logits": "untied", "logits_scaled": False},
+        "values": {**_T5.values, "hidden_act": "gelu_tanh", "feed_forward": "gated", "logits": "untied", "logits_scaled": False},
         "told_by": {"feed_forward_proj": "gated-gelu"},
         "google_gelu": "gelu_tanh",
         "write_huggingface": partial(_write_t5, gate="gated-"),
@@ -336,9 +340,15 @@ FAMILIES: dict[str, Family] = {
         **vars(_T5_V1_1)
         | {
             "title": "T5-PEGASUS",
-            "source": "github.com/ZhuiyiTechnology/t5-pegasus (finetune.py: from [CLS] to [SEP]); T5_Decoder of github.com/bojone/bert4keras",
-            "values": _T5_V1_1.values
-            | {"hidden_act": "gelu", "logits_scaled": True, "cross_position": "bucketed", "decoder_start": (), "decoder_end": None},
+            "source": "github.com/ZhuiyiTechnology/t5-pegasus (finetune.py: [CLS] to [SEP]); T5_Decoder of github.com/bojone/bert4keras",
+            "values": {
+                **_T5_V1_1.values,
+                "hidden_act": "gelu",
+                "logits_scaled": True,
+                "cross_position": "bucketed",
+                "decoder_start": (),
+                "decoder_end": None,
+            },
             "told_by": {},
             "google_gelu": "gelu",
             "model_type": None,

@@ -146,6 +146,19 @@ def check_target(folder: Path) -> None:
         )
 
 
+def machine(source: str | Path) -> type[Transformer]:
+    """The class that `load` builds of a source, told from its config without reading a tensor."""
+    path = locate(source)
+    if path.suffix != ".keras":
+        return kind_of(_config_of(path if path.is_dir() else path.parent, open_checkpoint(path), None))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            values = json.loads(archive.read("config.json"))
+        return kind_of(Config.from_dict(values["config"]["config"]))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return Transformer  # loading it says what is wrong
+
+
 def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
     """The model of a source with every output that it has weights for."""
     path = locate(source)

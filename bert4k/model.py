@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -55,7 +55,7 @@ class Transformer(keras.Model):
     random. parts: the layers of another Transformer, to share them.
     """
 
-    heads = HEADS
+    heads: ClassVar[dict[str, set[str]]] = HEADS
     default_outputs: tuple[str, ...] = ("sequence",)
     vocabulary_output = "mlm"  # the one that is asked for the next token
 

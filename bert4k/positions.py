@@ -159,7 +159,7 @@ def _waves(rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _buckets(buckets: int, max_distance: int, bidirectional: bool) -> np.ndarray:
-    """The bucket of each distance from -max_distance to max_distance, int32; float32 as in T5's own code, so that it rounds as that does."""
+    """The bucket of each distance from -max_distance to max_distance, int32; by way of float32, so that it rounds as T5's own code does."""
     distance = np.arange(-max_distance, max_distance + 1)
     first = np.zeros_like(distance)
     if bidirectional:

@@ -12,7 +12,10 @@ _SHARED = "model.shared.weight"
 
 def _attention(ours: str, stored: str, stored_norm: str) -> tuple[Row, ...]:
     names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
-    return (*(row for name, theirs in names.items() for row in dense(f"{ours}/{name}", f"{stored}.{theirs}")), *norm(f"{ours}_norm", stored_norm))
+    return (
+        *(row for name, theirs in names.items() for row in dense(f"{ours}/{name}", f"{stored}.{theirs}")),
+        *norm(f"{ours}_norm", stored_norm),
+    )
 
 
 def _stack(ours: str, stored: str, cross: bool) -> tuple[Row, ...]:

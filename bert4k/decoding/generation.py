@@ -236,7 +236,9 @@ def _program(model: Transformer, sampler: Sampler, rules: Rules, max_tokens: int
             f"prompt_lookup={prompt_lookup}: {what}. Use bert4k.greedy() or bert4k.sample() without cloze, or prompt_lookup=0."
         )
     if cloze and model.config.num_decoder_layers:
-        raise ConfigError("cloze=True is for BERT fine-tuned as UniLM is; the decoder of an encoder-decoder tells each token by the one before.")
+        raise ConfigError(
+            "cloze=True is for BERT fine-tuned as UniLM is; the decoder of an encoder-decoder tells each token by the one before."
+        )
     segment = int(model.mask.uses("source"))
     return Program(model, sampler, rules, bucket(max_tokens), segment, bool(cloze), prompt_lookup)
 

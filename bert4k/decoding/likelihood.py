@@ -65,9 +65,9 @@ def score(
     """The log-probability (natural) of each text under the model, float32 [N].
 
     Under a mask that does not look ahead, the sum over the text's tokens and its final [SEP], each given those before it; under one with
-    a `source` part (seq2seq), and of an encoder-decoder, texts are pairs (source, target), and the sum is over the target. Under "encoder", the
-    pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020, arXiv:1910.14659). Under
-    "permuted", the sum over the text's tokens as they are revealed in an `order`: see `orders.score_permuted`.
+    a `source` part (seq2seq), and of an encoder-decoder, texts are pairs (source, target), and the sum is over the target. Under
+    "encoder", the pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020,
+    arXiv:1910.14659). Under "permuted", the sum over the text's tokens as they are revealed in an `order`: see `orders.score_permuted`.
 
     batch_size: the most rows that are computed together; a row holds one text, or several short ones. order, seed: of the mask "permuted"
     only; "left_to_right" (the default), "right_to_left", "random", or the numbers of the tokens.
@@ -130,7 +130,9 @@ def predict(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batc
     `model.predict(batch)` gives the same numbers as one rectangle, and computes all of it. batch_size: the most rows that are computed
     together; a row holds one text, or several short ones."""
     if model.config.num_decoder_layers and model.output_kinds != ("sequence",):
-        raise ConfigError("predict() takes texts, and a decoder also needs targets. Use model.with_outputs('sequence'), or model.predict(batch).")
+        raise ConfigError(
+            "predict() takes texts, and a decoder also needs targets. Use model.with_outputs('sequence'), or model.predict(batch)."
+        )
     given = _Texts(model, tokenizer, texts)
     results: list[Any] = [None] * len(given)
     program = _program(model, "outputs", _outputs)

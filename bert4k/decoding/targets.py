@@ -25,7 +25,9 @@ def score_targets(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[Any]
     check_generates(model)
     tokenizer.check_rows(model.config.vocab_size)
     if isinstance(pairs, str) or not isinstance(pairs, Sequence) or not pairs:
-        raise DataError(f"score() takes a list of pairs (source, target), got {type(pairs).__name__}, empty or not. Give at least one pair.")
+        raise DataError(
+            f"score() takes a list of pairs (source, target), got {type(pairs).__name__}, empty or not. Give at least one pair."
+        )
     start, end = start_tokens(model, tokenizer), end_token(model, tokenizer)
     sources, targets = [], []
     for place, pair in enumerate(pairs):
