@@ -42,6 +42,8 @@ FAMILIES = {
     "gpt2",
     "gpt2_ml",
     "t5",
+    "t5_pegasus",
+    "mt5",
     "bart",
     "roberta",
 }
