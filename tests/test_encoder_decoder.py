@@ -360,7 +360,7 @@ def boost(model: EncoderDecoder, name: str) -> None:
     for path, layer, attribute in weights_of(model.parts):
         if attribute in ("kernel", "embeddings"):
             variable = getattr(layer, attribute)
-            scale = 1.5 if path == "embeddings/token/embeddings" and name != "BART" else 0.4
+            scale = {"T5": 0.5, "BART": 0.4}.get(name, 1.5) if path == "embeddings/token/embeddings" else 0.6 if name == "T5" else 0.4
             variable.assign(random.normal(0.0, scale, variable.shape).astype("float32"))
 
 
