@@ -20,6 +20,7 @@ _PUBLIC = {
     "bert4k.errors": ("CheckpointError", "ConfigError", "DataError", "Error", "VocabularyError"),
     "bert4k.config": ("Config",),
     "bert4k.masks": ("Mask",),
+    "bert4k.encoder_decoder": ("EncoderDecoder",),
     "bert4k.model": ("Transformer",),
     "bert4k.tokenizers": ("Tokenizer",),
     "bert4k.decoding": (
@@ -62,6 +63,7 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors
     from bert4k.decoding import sample as sample
     from bert4k.decoding import score as score
     from bert4k.decoding import stream as stream
+    from bert4k.encoder_decoder import EncoderDecoder as EncoderDecoder
     from bert4k.errors import CheckpointError as CheckpointError
     from bert4k.errors import ConfigError as ConfigError
     from bert4k.errors import DataError as DataError

@@ -24,23 +24,32 @@ class PostNorm:
 
     final_norm = False  # whether the last layer's output still has to be normalised
 
-    def make(self, maker: Maker, block: str) -> None:
-        """The parts of the layer called `block`."""
+    def make(self, maker: Maker, block: str, cross: Any = None) -> None:
+        """The parts of the layer called `block`. cross: of a decoder's layer, what its attention to the encoder does with positions."""
         maker.attention(f"{block}/attention")
         maker.norm(f"{block}/attention_norm")
+        if cross is not None:
+            maker.attention(f"{block}/cross_attention", cross)
+            maker.norm(f"{block}/cross_attention_norm")
         maker.feed_forward(f"{block}/feed_forward")
         maker.norm(f"{block}/feed_forward_norm")
 
-    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        """x [B, L, H] after the layer called `block`; `attend(layer, x)` runs an Attention layer."""
-        x = parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
-        return parts[f"{block}/feed_forward_norm"](x + self.fed(parts, block, x))
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend, look: Attend | None = None) -> Any:
+        """x [B, L, H] after the layer called `block`; `attend(layer, x)` runs an Attention layer, and in a decoder `look(layer, x)` the one
+        that looks at the encoder."""
+        x = parts[f"{block}/attention_norm"](x + self.attended(parts, f"{block}/attention", x, attend))
+        if look is not None:
+            x = parts[f"{block}/cross_attention_norm"](x + self.attended(parts, f"{block}/cross_attention", x, look))
+        return parts[f"{block}/feed_forward_norm"](x + self.fed(parts, f"{block}/feed_forward", x))
 
-    def attended(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        return parts["dropout"](attend(parts[f"{block}/attention"], x))
+    def attended(self, parts: Parts, name: str, x: Any, attend: Attend) -> Any:
+        return parts["dropout"](attend(parts[name], x))
 
-    def fed(self, parts: Parts, block: str, x: Any) -> Any:
-        return parts["dropout"](parts[f"{block}/feed_forward/outer"](parts[f"{block}/feed_forward/inner"](x)))
+    def fed(self, parts: Parts, name: str, x: Any) -> Any:
+        inner = parts[f"{name}/inner"](x)
+        if f"{name}/gate" in parts:
+            inner = inner * parts[f"{name}/gate"](x)
+        return parts["dropout"](parts[f"{name}/outer"](inner))
 
 
 class PreNorm(PostNorm):
@@ -48,35 +57,38 @@ class PreNorm(PostNorm):
 
     final_norm = True
 
-    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        x = x + self.attended(parts, block, parts[f"{block}/attention_norm"](x), attend)
-        return x + self.fed(parts, block, parts[f"{block}/feed_forward_norm"](x))
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend, look: Attend | None = None) -> Any:
+        x = x + self.attended(parts, f"{block}/attention", parts[f"{block}/attention_norm"](x), attend)
+        if look is not None:
+            x = x + self.attended(parts, f"{block}/cross_attention", parts[f"{block}/cross_attention_norm"](x), look)
+        return x + self.fed(parts, f"{block}/feed_forward", parts[f"{block}/feed_forward_norm"](x))
 
 
 class Gated(PostNorm):
     """Attention and feed-forward are one gated unit (GAU-alpha, Su 2022, kexue.fm/archives/9052); its sum is normalised."""
 
-    def make(self, maker: Maker, block: str) -> None:
+    def make(self, maker: Maker, block: str, cross: Any = None) -> None:
         maker.gated_attention(f"{block}/attention")
         maker.norm(f"{block}/attention_norm")
 
-    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        return parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend, look: Attend | None = None) -> Any:
+        return parts[f"{block}/attention_norm"](x + self.attended(parts, f"{block}/attention", x, attend))
 
 
 class FeedForwardNorms(PostNorm):
     """Attention is added as it is; what goes into the feed-forward layer is normalised, and so is the sum after it (Grover, Zellers et al.
     2019, arXiv:1905.12616, as its code has it; GPT2-ML)."""
 
-    def make(self, maker: Maker, block: str) -> None:
+    def make(self, maker: Maker, block: str, cross: Any = None) -> None:
         maker.attention(f"{block}/attention")
         maker.norm(f"{block}/feed_forward_norm_before")
         maker.feed_forward(f"{block}/feed_forward")
         maker.norm(f"{block}/feed_forward_norm")
 
-    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        x = x + self.attended(parts, block, x, attend)
-        return parts[f"{block}/feed_forward_norm"](x + self.fed(parts, block, parts[f"{block}/feed_forward_norm_before"](x)))
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend, look: Attend | None = None) -> Any:
+        x = x + self.attended(parts, f"{block}/attention", x, attend)
+        fed = self.fed(parts, f"{block}/feed_forward", parts[f"{block}/feed_forward_norm_before"](x))
+        return parts[f"{block}/feed_forward_norm"](x + fed)
 
 
 BLOCKS: dict[str, PostNorm] = {

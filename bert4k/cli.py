@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--mask", help=how)
         added.set_defaults(usual_mask=mask)
         added.add_argument("--json", action="store_true", help="one JSON object a line")
+        added.set_defaults(usual_mask=mask)
 
     added = command(generate, "Write texts: continue them under the mask lm, answer them under seq2seq.")
     model(added, "seq2seq", "source")
@@ -589,8 +590,16 @@ def download(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace, outputs: tuple[str, ...]) -> tuple[Any, Any]:
+    """The model that the command asks for, without --mask under the usual one of the command, unless its family is one machine only. An
+    encoder-decoder calls its output layer "logits"."""
+    from bert4k.hub import machine
+
+    kind = machine(options.model)
+    outputs = tuple(kind.vocabulary_output if name == "mlm" else name for name in outputs)
+    if kind.vocabulary_output == "logits":
+        return bert4k.load(options.model, options.mask, outputs)
     model, tokenizer = bert4k.load(options.model, options.mask or options.usual_mask, outputs)
-    if options.mask is None and model.config.mask != "encoder":  # a decoder is one machine only
+    if options.mask is None and model.config.mask != "encoder":
         model = model.with_mask(model.config.mask)
     return model, tokenizer
 

@@ -45,21 +45,35 @@ _COMMON = frozenset(
     """.split()
 )
 
-POSITIONS = ("absolute", "relative", "rotary")
+POSITIONS = ("absolute", "relative", "rotary", "bucketed")
+CROSS_POSITIONS = ("absolute", "bucketed")
 BLOCKS = ("post_norm", "pre_norm", "feed_forward_norms", "gated")
 NORMS = ("layer", "unit", "rms")
+FEED_FORWARDS = ("plain", "gated")
 MLM_HEADS = ("transformed", "plain")
+LOGITS = ("tied", "tied_bias", "untied")
 PROJECTIONS = ("if_needed", "all", "tokens")
-_KINDS = {"block": BLOCKS, "position": POSITIONS, "embedding_projection": PROJECTIONS, "norm": NORMS, "mlm_head": MLM_HEADS}
+_KINDS = {
+    "block": BLOCKS,
+    "position": POSITIONS,
+    "cross_position": CROSS_POSITIONS,
+    "embedding_projection": PROJECTIONS,
+    "norm": NORMS,
+    "feed_forward": FEED_FORWARDS,
+    "mlm_head": MLM_HEADS,
+    "logits": LOGITS,
+}
 
 # The least that a size may be.
 _LEAST = dict.fromkeys(
     """
     vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings embedding_size
-    num_hidden_groups max_relative_position attention_head_size
+    num_hidden_groups max_relative_position attention_head_size position_buckets
     """.split(),
     1,
-) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset"), 0)
+) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset", "num_decoder_layers"), 0)
+# Sizes that follow from others where they are None.
+_USUAL = ("embedding_size", "num_hidden_groups", "attention_head_size")
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "tanh", "silu")
 # Other spellings in released files. "gelu" is the erf form, as in Google's BERT and transformers.
@@ -80,14 +94,21 @@ class Config:
     embedding_size: width of the embeddings; None is hidden_size. embedding_projection: what is projected from there to hidden_size:
     "all", the sum of the embeddings after its norm; "tokens", the token's row alone, before the others are added, by a matrix that
     the MLM output uses again; "if_needed", all when the sizes differ. num_hidden_groups: how many different layers there are, each used
-    for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. position: "absolute", "relative" or "rotary"
-    (`bert4k.positions`). max_relative_position: from where on relative distances count as one. position_offset: rows of the table
-    before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
-    1 a row that every token has.
+    for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. attention_head_size: width of a head; None is
+    hidden_size / num_attention_heads. attention_scale: whether products of queries and keys are divided by its square root.
+    position: "absolute", "relative", "rotary" or "bucketed" (`bert4k.positions`). max_relative_position: from where on relative distances
+    count as one. position_buckets: how many distances "bucketed" tells apart. position_offset: rows of the table before that of position 0.
+    type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and 1 a row that every token has.
     embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
     norm: "layer"; "rms", which divides by the root of the mean square and learns a gain; or "unit", which learns nothing.
-    use_bias: whether dense layers of the blocks have a bias. mlm_head: "transformed" (a dense layer and a norm before the product with
-    the embedding, a bias after it) or "plain" (the product alone).
+    use_bias: whether dense layers of the blocks have a bias. feed_forward: "plain", or "gated" by a second dense layer beside the activated
+    one (Shazeer 2020, arXiv:2002.05202). mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias
+    after it) or "plain" (the product alone).
+
+    num_decoder_layers: layers of a decoder of its own, which looks at the encoder (`bert4k.encoder_decoder`); 0 is none. Of the decoder
+    are, too: cross_position, what its attention to the encoder does with positions; logits, its output layer: "tied" to the embedding,
+    that with a constant bias ("tied_bias"), or "untied"; logits_scaled, whether what goes into that is divided by the root of hidden_size;
+    decoder_start, the tokens before a text, and decoder_end, the one after it (none: [CLS] and [SEP] of the vocabulary).
 
     Raises `ConfigError` when values contradict each other.
     """
@@ -109,7 +130,6 @@ class Config:
     embedding_size: int | None = None
     embedding_projection: str = "if_needed"
     num_hidden_groups: int | None = None
-    attention_head_size: int | None = None
     embedding_norm: bool = True
     block: str = "post_norm"
     position: str = "absolute"
@@ -119,6 +139,16 @@ class Config:
     norm: str = "layer"
     use_bias: bool = True
     mlm_head: str = "transformed"
+    attention_head_size: int | None = None
+    attention_scale: bool = True
+    position_buckets: int = 32
+    feed_forward: str = "plain"
+    num_decoder_layers: int = 0
+    cross_position: str = "absolute"
+    logits: str = "tied"
+    logits_scaled: bool = False
+    decoder_start: tuple[int, ...] = ()
+    decoder_end: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_act", _ACTIVATION_NAMES.get(str(self.hidden_act), self.hidden_act))
@@ -128,17 +158,15 @@ class Config:
                 f"{did_you_mean(str(self.hidden_act), ACTIVATIONS)}"
             )
         checked(self.family)
-        each = self.hidden_size / self.num_attention_heads if self.num_attention_heads else None
-        for name, usual in (
-            ("embedding_size", self.hidden_size),
-            ("num_hidden_groups", self.num_hidden_layers),
-            ("attention_head_size", each),
-        ):
+        object.__setattr__(self, "decoder_start", tuple(self.decoder_start))
+        heads = self.num_attention_heads if isinstance(self.num_attention_heads, int) else 0
+        usual_head = self.hidden_size // heads if heads > 0 and self.hidden_size % heads == 0 else None
+        for name, usual in zip(_USUAL, (self.hidden_size, self.num_hidden_layers, usual_head), strict=True):
             if getattr(self, name) == usual:
                 object.__setattr__(self, name, None)
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is None and name in ("embedding_size", "num_hidden_groups", "attention_head_size"):
+            if value is None and name in _USUAL:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 expected = f"expected a whole number of at least {least}"
@@ -152,7 +180,7 @@ class Config:
             raise ConfigError(
                 f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
             )
-        for name in ("use_bias", "embedding_norm"):
+        for name in ("use_bias", "embedding_norm", "attention_scale", "logits_scaled"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; expected true or false. Correct the config file or the override.")
         if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
@@ -181,11 +209,14 @@ class Config:
                 f"pad_token_id is {self.pad_token_id!r}; expected the id of [PAD], below vocab_size {self.vocab_size}."
                 " Correct the config file or the override."
             )
+        for name, ids in (("decoder_start", self.decoder_start), ("decoder_end", () if self.decoder_end is None else (self.decoder_end,))):
+            if any(token not in range(self.vocab_size) for token in ids):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected ids of tokens, below vocab_size {self.vocab_size}.")
 
     @property
     def head_size(self) -> int:
         """Width of the queries and keys of one attention head (D)."""
-        return self.attention_head_size or self.hidden_size // self.num_attention_heads
+        return self.hidden_size // self.num_attention_heads if self.attention_head_size is None else self.attention_head_size
 
     @property
     def embedding_width(self) -> int:
@@ -230,10 +261,11 @@ class Config:
         row = checked(family)
         known = {field.name for field in fields(cls)}
         if "family" not in values:  # as it was released, not by to_dict
+            if isinstance(act := values.get("hidden_act"), list) and len(act) == 2 and act[1] == "linear":  # as bert4keras writes it
+                values = {**values, "hidden_act": act[0], "feed_forward": "gated"}
             if row.google_gelu != "gelu" and "model_type" not in values and values.get("hidden_act") == "gelu":
                 values = {**values, "hidden_act": row.google_gelu}
-            ours = {**row.names, **row.keys}
-            values = {**row.values, **row.read({ours.get(key, key): value for key, value in values.items()})}
+            values = {**row.values, **row.read({row.keys.get(key, key): value for key, value in values.items()})}
         only_values = {**_ONLY_VALUE, **row.only}
         for key, only in only_values.items():
             if key in values and values[key] != only:
@@ -267,45 +299,42 @@ class Config:
 
     def to_google(self) -> dict[str, Any]:
         """The keys of the `bert_config.json` of TensorFlow checkpoints; what its family implies, or Google fixes, is left out."""
-        row, values = FAMILIES[self.family], self._released()
+        row, values = FAMILIES[self.family], FAMILIES[self.family].write(self._own())
         for name, fixed in (("layer_norm_eps", 1e-12), ("pad_token_id", 0)):
             if values[name] == row.values.get(name, fixed):
                 del values[name]
         if row.google_gelu == "gelu_tanh":
             values["hidden_act"] = {"gelu_tanh": "gelu", "gelu": "gelu_erf"}.get(self.hidden_act, self.hidden_act)
+        if self.feed_forward == "gated":
+            values = {name: value for name, value in values.items() if name != "feed_forward"}
+            values["hidden_act"] = [values["hidden_act"], "linear"]
         return values
 
     def to_huggingface(self) -> dict[str, Any]:
         """The keys of a Hugging Face `config.json`. Raises `ConfigError` for kinds that transformers' model of the family lacks."""
-        row, values = FAMILIES[self.family], self._released()
+        row = FAMILIES[self.family]
         beyond = [f"{name}={value!r}" for name, value in self._own().items() if name not in _COMMON | set(row.keys.values())]
         if not self.type_vocab_size and row.values.get("type_vocab_size") != 0:
             beyond.append("type_vocab_size=0")
         if row.model_type is None or beyond:
             lacking = f"no {row.title}" if row.model_type is None else f"no {row.title} with {', '.join(beyond)}"
             raise ConfigError(f"transformers has {lacking}, so it would compute something else. Save with format='google' or 'keras'.")
+        values = row.write(self._own())
         values["hidden_act"] = {"gelu_tanh": "gelu_new"}.get(values["hidden_act"], values["hidden_act"])
         values |= {"architectures": [row.architecture], "model_type": row.model_type}
-        if self.position == "absolute" and not row.names:
+        if self.position == "absolute" and "hidden_size" not in row.keys.values():  # whose words are those of BERT's file
             values["position_embedding_type"] = "absolute"
-        theirs = {ours: theirs for theirs, ours in row.names.items()}
-        return {theirs.get(name, name): value for name, value in values.items()}
+        names = {ours: theirs for theirs, ours in row.keys.items()}
+        return row.write_huggingface({names.get(name, name): value for name, value in values.items()})
 
     def _own(self) -> dict[str, Any]:
         """Values that a file of the family tells: those of every family, those that it has a key for, and what it would not imply."""
         row = FAMILIES[self.family]
         implied = {**asdict(Config(vocab_size=1)), **row.values, "family": self.family}
         told = _COMMON | set(row.keys.values())
-        return {name: value for name, value in self.to_dict().items() if name in told or value != implied[name]}
-
-    def _released(self) -> dict[str, Any]:
-        """`_own` in the words of the family's files."""
-        row, values = FAMILIES[self.family], self._own()
-        for name, usual in (("embedding_size", self.embedding_width), ("num_hidden_groups", self.groups)):
-            if name in values:
-                values[name] = usual
-        names = {ours: theirs for theirs, ours in row.keys.items()}
-        return row.write({names.get(name, name): value for name, value in values.items()})
+        values = {name: value for name, value in self.to_dict().items() if name in told or value != implied[name]}
+        usual = {"embedding_size": self.embedding_width, "num_hidden_groups": self.groups, "attention_head_size": self.head_size}
+        return {name: usual.get(name, value) for name, value in values.items()}
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

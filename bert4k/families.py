@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bert4k.errors import ConfigError, did_you_mean
@@ -15,6 +16,7 @@ from bert4k.errors import ConfigError, did_you_mean
 Values = dict[str, Any]
 
 ENCODER_OUTPUTS = ("sequence", "pooled", "mlm", "nsp")
+ENCODER_DECODER_OUTPUTS = ("sequence", "decoder", "logits")
 
 
 def _as_it_is(values: Values) -> Values:
@@ -29,11 +31,11 @@ class Family:
     mask: the one under which it was trained, and which a model has when none is given. framed: whether it was trained on texts between
     [CLS] and [SEP], where its vocabulary is BERT's.
     values: Config values that its files leave unsaid. keys: the file's key -> the Config value, where they differ or where only this
-    family's files have it. names: Hugging Face's key -> the Config value, where its file has names of its own for what Google's calls as we
-    do. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that change nothing.
-    marks: keys by which a file without a model_type is known. google_gelu: which gelu the TensorFlow code means by "gelu".
-    model_type, architecture: what transformers calls it; None when it has no such model. read, write: changes that no renaming expresses,
-    from a file's values to ours, and back.
+    family's files have it. only: keys that would change the computation, and the one value that is implemented. without_effect: keys that
+    change nothing. marks: keys by which a file without a model_type is known; told_by: keys and values by which one is told apart from
+    another family of its model_type. google_gelu: which gelu the TensorFlow code means by "gelu". model_type, architecture: what
+    transformers calls it; None when it has no such model. read, write: changes that no renaming expresses, from a file's values to ours,
+    and back; write_huggingface: those of transformers' file alone, in its words, to which `keys` have led.
     """
 
     title: str
@@ -43,15 +45,16 @@ class Family:
     framed: bool = True
     values: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
     marks: frozenset[str] = frozenset()
+    told_by: Mapping[str, Any] = field(default_factory=dict)
     google_gelu: str = "gelu"
     model_type: str | None = None
     architecture: str | None = None
     read: Callable[[Values], Values] = _as_it_is
     write: Callable[[Values], Values] = _as_it_is
+    write_huggingface: Callable[[Values], Values] = _as_it_is
 
 
 def _read_task_rows(values: Values) -> Values:
@@ -76,6 +79,148 @@ def _write_offset(values: Values) -> Values:
     offset = values.pop("position_offset")
     return values | {"max_position_embeddings": values["max_position_embeddings"] + offset}
 
+
+# Of an encoder-decoder's file: how somebody generated with it, and dropout in places where there is none here.
+_OF_GENERATION = frozenset(
+    """
+    tokenizer_class task_specific_params early_stopping num_beams no_repeat_ngram_size length_penalty max_length min_length do_sample
+    forced_bos_token_id forced_eos_token_id activation_dropout encoder_layerdrop decoder_layerdrop
+    """.split()
+)
+
+
+def _read_decoder(values: Values) -> Values:
+    """The decoder's depth is the encoder's where nothing else is said, and its start and end are numbers in the file."""
+    values.setdefault("num_decoder_layers", values.get("num_hidden_layers", 12))
+    for name in ("decoder_start", "decoder_end"):
+        if values.get(name, 0) is None:  # left to the tokenizer
+            del values[name]
+    if isinstance(start := values.get("decoder_start"), int):
+        values["decoder_start"] = [start]
+    if isinstance(end := values.get("decoder_end"), list):
+        values["decoder_end"] = end[0]
+    return values
+
+
+def _write_decoder(values: Values) -> Values:
+    start = values.pop("decoder_start_token_id")
+    names = ("decoder_start_token_id", "bos_token_id")
+    values |= {"is_encoder_decoder": True, **dict(zip(names, start, strict=False))}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_t5(values: Values) -> Values:
+    """transformers has activation and gate in one word, and one rate for all dropout."""
+    gate, _, act = values.pop("feed_forward_proj", "").rpartition("-")
+    if act:
+        values |= {"feed_forward": gate or "plain", "hidden_act": "gelu_new" if (gate, act) == ("gated", "gelu") else act}
+    if "hidden_dropout_prob" in values:
+        values.setdefault("attention_probs_dropout_prob", values["hidden_dropout_prob"])
+    return _read_decoder(values)
+
+
+def _read_t5_pegasus(values: Values) -> Values:
+    """Conversions for transformers call it mT5, with mT5's activation and ids, which it was not trained with."""
+    if "model_type" in values:
+        for name in ("feed_forward_proj", "decoder_start", "decoder_end"):
+            values.pop(name, None)
+    return _read_t5(values)
+
+
+def _write_t5(values: Values, gate: str) -> Values:
+    del values["type_vocab_size"]
+    act = values.pop("hidden_act")
+    if gate and act == "gelu":
+        raise ConfigError(
+            "transformers' T5 has no gated feed-forward with hidden_act='gelu', the erf form. Save with format='google' or 'keras'."
+        )
+    del values["cross_position_bias"]
+    projection = gate + ("gelu" if gate and act == "gelu_new" else act)
+    return _write_decoder(values | {"feed_forward_proj": projection, "tie_word_embeddings": not gate})
+
+
+def _write_for_bert4keras(values: Values) -> Values:
+    """Its decoder counts position buckets in the attention to the encoder unless it is told not to."""
+    return values | {"cross_position_bias": False}
+
+
+def _read_bart(values: Values) -> Values:
+    """The decoder's sizes must be the encoder's. It is given "</s> <s>" and goes on with the text (fairseq's denoising task, where both
+    are the tokenizer's): transformers lets it write the second of these itself."""
+    for theirs, ours in (("decoder_ffn_dim", "intermediate_size"), ("decoder_attention_heads", "num_attention_heads")):
+        if (size := values.pop(theirs, values.get(ours))) != values.get(ours):
+            raise ConfigError(
+                f"{theirs} is {size}, and the encoder has {values.get(ours)}; only a decoder of the same width is implemented."
+            )
+    if isinstance(values.get("decoder_start"), int) and (begin := values.get("bos_token_id")) is not None:
+        values["decoder_start"] = [values["decoder_start"], begin]
+    return _read_decoder(values)
+
+
+def _write_bart(values: Values) -> Values:
+    del values["type_vocab_size"]
+    if (epsilon := values.pop("layer_norm_eps")) != 1e-5:
+        raise ConfigError(f"transformers' BART has layer_norm_eps=1e-05, and this model {epsilon}. Save with format='keras'.")
+    sizes = {"decoder_ffn_dim": values["encoder_ffn_dim"], "decoder_attention_heads": values["encoder_attention_heads"]}
+    return _write_decoder(values | sizes | {"scale_embedding": False})
+
+
+# Facts of the T5 rows: transformers' models/t5 and models/mt5 (buckets, epsilon, unscaled attention, no biases; `scale_decoder_outputs`
+# where the output is tied; "gated-gelu" is gelu_new), and the class T5_Base of bert4keras.
+_T5 = Family(
+    title="T5",
+    source="Raffel et al. 2019, arXiv:1910.10683; github.com/google-research/text-to-text-transfer-transformer",
+    outputs=ENCODER_DECODER_OUTPUTS,
+    values={
+        "hidden_act": "relu",
+        "layer_norm_eps": 1e-6,
+        "type_vocab_size": 0,
+        "embedding_norm": False,
+        "block": "pre_norm",
+        "norm": "rms",
+        "position": "bucketed",
+        "max_relative_position": 128,
+        "attention_scale": False,
+        "use_bias": False,
+        "logits_scaled": True,
+        "num_decoder_layers": 12,
+        "decoder_start": (0,),
+        "decoder_end": 1,
+    },
+    keys={
+        "d_model": "hidden_size",
+        "d_kv": "attention_head_size",
+        "d_ff": "intermediate_size",
+        "num_layers": "num_hidden_layers",
+        "num_decoder_layers": "num_decoder_layers",
+        "num_heads": "num_attention_heads",
+        "n_positions": "max_position_embeddings",
+        "relative_attention_num_buckets": "position_buckets",
+        "relative_attention_max_distance": "max_relative_position",
+        "dropout_rate": "hidden_dropout_prob",
+        "layer_norm_epsilon": "layer_norm_eps",
+        "decoder_start_token_id": "decoder_start",
+        "eos_token_id": "decoder_end",
+    },
+    only={"is_encoder_decoder": True, "cross_position_bias": False},
+    without_effect=_OF_GENERATION | frozenset("initializer_factor is_gated_act dense_act_fn scale_decoder_outputs".split()),
+    model_type="t5",
+    architecture="T5ForConditionalGeneration",
+    read=_read_t5,
+    write=_write_for_bert4keras,
+    write_huggingface=partial(_write_t5, gate=""),
+)
+_T5_V1_1 = Family(
+    **vars(_T5)
+    | {
+        "title": "T5 1.1",
+        "source": "Raffel et al. 2019, arXiv:1910.10683; released_checkpoints.md of the same repository; Shazeer 2020, arXiv:2002.05202",
+        "values": {**_T5.values, "hidden_act": "gelu_tanh", "feed_forward": "gated", "logits": "untied", "logits_scaled": False},
+        "told_by": {"feed_forward_proj": "gated-gelu"},
+        "google_gelu": "gelu_tanh",
+        "write_huggingface": partial(_write_t5, gate="gated-"),
+    }
+)
 
 # Of summary_*, the heads of transformers that are trained anew for each task.
 _ELECTRA_WITHOUT_EFFECT = frozenset(
@@ -157,7 +302,7 @@ _GPT2 = Family(
     outputs=("sequence", "mlm"),
     mask="lm",
     values=_DECODER | {"block": "pre_norm", "embedding_norm": False, "hidden_act": "gelu_tanh"},
-    names=_GPT_NAMES | {"n_inner": "intermediate_size", "activation_function": "hidden_act"},
+    keys=_GPT_NAMES | {"n_inner": "intermediate_size", "activation_function": "hidden_act"},
     only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     without_effect=_GPT_WITHOUT_EFFECT,
     marks=frozenset({"n_embd"}),
@@ -246,6 +391,7 @@ FAMILIES: dict[str, Family] = {
         marks=frozenset({"attention_key_size"}),
         # There is one head, whatever the file says: its width is that of the keys.
         read=lambda values: values | {"num_attention_heads": 1},
+        write=lambda values: {{"attention_head_size": "attention_key_size"}.get(name, name): value for name, value in values.items()},
     ),
     "roberta": _ROBERTA,
     "xlm_roberta": Family(
@@ -263,7 +409,7 @@ FAMILIES: dict[str, Family] = {
         outputs=("sequence", "mlm"),
         mask="lm",
         values=_DECODER | {"embedding_norm": False, "hidden_act": "gelu_tanh"},
-        names=_GPT_NAMES | {"afn": "hidden_act"},
+        keys=_GPT_NAMES | {"afn": "hidden_act"},
         without_effect=_GPT_WITHOUT_EFFECT,
         marks=frozenset({"afn"}),
         google_gelu="gelu_tanh",
@@ -293,6 +439,76 @@ FAMILIES: dict[str, Family] = {
         read=_no_segments,
         write=lambda values: _without_segments(values) | {"model_type": "nezha_gen"},  # nothing else would tell it from a BERT
     ),
+    "t5": _T5,
+    "t5_v1_1": _T5_V1_1,
+    "mt5": Family(
+        **vars(_T5_V1_1)
+        | {
+            "title": "mT5",
+            "source": "Xue et al. 2020, arXiv:2010.11934; github.com/google-research/multilingual-t5",
+            "marks": frozenset({"cross_position_bias"}),  # of a T5, names tell more
+            "told_by": {},
+            "model_type": "mt5",
+            "architecture": "MT5ForConditionalGeneration",
+        }
+    ),
+    # Trained with bert4keras 0.10, of which three things stayed in the weights: gelu is the erf form, logits are scaled although the output
+    # is not tied, and the decoder's position buckets count in its attention to the encoder, too. transformers' mT5 has none of these.
+    "t5_pegasus": Family(
+        **vars(_T5_V1_1)
+        | {
+            "title": "T5-PEGASUS",
+            "source": "github.com/ZhuiyiTechnology/t5-pegasus (finetune.py: [CLS] to [SEP]); T5_Decoder of github.com/bojone/bert4keras",
+            "values": {
+                **_T5_V1_1.values,
+                "hidden_act": "gelu",
+                "logits_scaled": True,
+                "cross_position": "bucketed",
+                "decoder_start": (),
+                "decoder_end": None,
+            },
+            "told_by": {},
+            "google_gelu": "gelu",
+            "model_type": None,
+            "architecture": None,
+            "only": {"is_encoder_decoder": True, "cross_position_bias": True},
+            "read": _read_t5_pegasus,
+            "write": _as_it_is,
+        }
+    ),
+    "bart": Family(
+        title="BART",
+        source="Lewis et al. 2019, arXiv:1910.13461; Shao et al. 2021, arXiv:2109.05729; transformers, models/bart",
+        outputs=ENCODER_DECODER_OUTPUTS,
+        values={"type_vocab_size": 0, "layer_norm_eps": 1e-5, "position_offset": 2, "logits": "tied_bias", "num_decoder_layers": 6},
+        keys={
+            "d_model": "hidden_size",
+            "encoder_layers": "num_hidden_layers",
+            "decoder_layers": "num_decoder_layers",
+            "encoder_attention_heads": "num_attention_heads",
+            "encoder_ffn_dim": "intermediate_size",
+            "activation_function": "hidden_act",
+            "dropout": "hidden_dropout_prob",
+            "attention_dropout": "attention_probs_dropout_prob",
+            "init_std": "initializer_range",
+            "decoder_start_token_id": "decoder_start",
+            "eos_token_id": "decoder_end",
+        },
+        only={
+            "is_encoder_decoder": True,
+            "scale_embedding": False,
+            "add_final_layer_norm": False,
+            "normalize_before": False,
+            "normalize_embedding": True,
+            "add_bias_logits": False,
+            "static_position_embeddings": False,
+        },
+        without_effect=_OF_GENERATION | {"classif_dropout"},
+        model_type="bart",
+        architecture="BartForConditionalGeneration",
+        read=_read_bart,
+        write_huggingface=_write_bart,
+    ),
 }
 
 
@@ -306,10 +522,14 @@ def family_of(values: Mapping[str, Any], origin: str = "the config") -> str | No
                 f"{origin} has model_type {named!r}, a family that this version of bert4k does not build."
                 f"{did_you_mean(str(named), known)} Known are {', '.join(FAMILIES)}. Load a checkpoint of one of these."
             )
-        # One model_type may be two machines: transformers tells them apart by the head that was saved.
+        # One model_type may be two machines: transformers tells them apart by another key, or by the head that was saved.
+        rows = {name: row for name, row in FAMILIES.items() if row.model_type == named}
+        if told := [name for name, row in rows.items() if row.told_by and row.told_by.items() <= values.items()]:
+            return told[0]
         architectures = values.get("architectures") or []
-        return next((name for name, row in FAMILIES.items() if row.model_type == named and row.architecture in architectures), known[named])
-    return next((name for name, row in FAMILIES.items() if row.marks & set(values)), None)
+        return next((name for name, row in rows.items() if row.architecture in architectures), known[named])
+    shown = {name: len(row.marks & set(values)) / len(row.marks) for name, row in FAMILIES.items() if row.marks & set(values)}
+    return max(shown, key=lambda name: shown[name], default=None)
 
 
 def checked(name: str) -> Family:

@@ -52,11 +52,11 @@ class GatedAttention(Attention):
         super().__init__(**kwargs | {"num_heads": 1, "head_size": head_size})
 
     def make_projections(self) -> dict[str, keras.layers.Layer]:
-        if self.output_size is None:
-            raise TypeError("GatedAttention needs its output_size: the width of what it reads and gives.")
+        if self.width is None:
+            raise TypeError("GatedAttention needs its width: of what it reads and gives.")
         self.inner = self.dense("inner", 2 * self.value_size + self.head_size, ACTIVATIONS[self.activation])
         self.query, self.key = (Scale(dtype=self.dtype_policy, name=name) for name in ("query", "key"))
-        self.output_projection = self.dense("output", self.output_size)
+        self.output_projection = self.dense("output", self.width)
         return {"inner": self.inner, "query": self.query, "key": self.key, "output": self.output_projection}
 
     def build(self, x_shape: tuple[int | None, ...]) -> None:

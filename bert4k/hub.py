@@ -23,15 +23,16 @@ from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
 from bert4k.checkpoints.describe import Summary, describe
 from bert4k.checkpoints.recognise import recognise
 from bert4k.checkpoints.stored import Stored
-from bert4k.checkpoints.tables import Report
+from bert4k.checkpoints.tables import BY_TOKEN, Report
 from bert4k.config import Config, read_json
 from bert4k.download import local_copy
 from bert4k.download import locate as locate_named
+from bert4k.encoder_decoder import kind_of
 from bert4k.errors import CheckpointError, ConfigError, Error, VocabularyError, did_you_mean
 from bert4k.families import FAMILIES, checked, family_of
 from bert4k.model import Transformer
 from bert4k.pretrained import catalogue, table_of
-from bert4k.surgery import POSITION_ROWS, TOKEN_ROWS, Change, Changed, Compound, more_positions, other_tokens
+from bert4k.surgery import POSITION_ROWS, Change, Changed, Compound, more_positions, other_tokens
 from bert4k.tokenizers import Tokenizer, read_tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
@@ -43,7 +44,7 @@ _CONFIG_NAMES = ("bert_config.json", "config.json")
 def load(
     source: str | Path,
     mask: str | masks.Mask | None = None,
-    outputs: Sequence[str] = ("sequence",),
+    outputs: Sequence[str] | None = None,
     *,
     model: str | type[Transformer] = Transformer,
     layers: Sequence[int] | None = None,
@@ -59,8 +60,9 @@ def load(
 
     source: a folder with a Google TensorFlow checkpoint or a Hugging Face model, the prefix of a checkpoint, a `.keras` file
     written by `save`, or the name of a checkpoint of `bert4k list`, of which there is a copy under $BERT4K_HOME; with `download`
-    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`; a `.keras` file
-    loads with the mask and outputs given here, too. By default the mask is that under which the family was trained, "encoder" or "lm".
+    it is fetched first when there is none (see `bert4k.download.download`). mask, outputs: see `Transformer`, and `EncoderDecoder`, which
+    T5, BART and their like load as; by default the mask under which the family was trained, "encoder" or "lm", and "sequence", or
+    "logits" of encoder-decoders. A `.keras` file loads with the mask and outputs given here, too.
 
     model: whose checkpoint it is, a name of `bert4k.families.FAMILIES`, where config and tensor names do not tell; or a subclass of
     Transformer to build. layers: which stored layers to keep, in order ([0, 1, 2] are the lowest three: Sajjad
@@ -82,7 +84,7 @@ def load(
                 f"{path} is a whole model; layers, keep_tokens, compound_tokens, extend_positions, dtype, allow_missing and overrides"
                 " apply to checkpoints only."
             )
-        return _load_keras(path, mask, outputs, kind)
+        return _load_keras(path, mask, () if outputs is None else outputs, kind)
     folder = path if path.is_dir() else path.parent
     stored = open_checkpoint(path)
     released = _config_of(folder, stored, family)
@@ -96,20 +98,25 @@ def load(
         changes[POSITION_ROWS] = positions
     if keep_tokens is not None or compound_tokens:
         tokenizer, rows = other_tokens(tokenizer, keep_tokens, compound_tokens)
-        changes |= dict.fromkeys(TOKEN_ROWS, rows)
-        config = config.override(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_id)
+        changes |= rows.changes()
+        config = config.override(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_id,
+            decoder_start=[rows.renumbered("decoder_start", token) for token in config.decoder_start],
+            decoder_end=config.decoder_end and rows.renumbered("decoder_end", config.decoder_end),
+        )
 
     values: ChainMap[str, Any] = ChainMap()
     # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
     # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
     with _no_collecting(), _Waiting():
-        built = kind(config, mask, outputs, values=values, dtype=dtype)
+        built = (kind_of(config) if kind is Transformer else kind)(config, mask, outputs, values=values, dtype=dtype)
         wanted = built.weight_names()
         for name in set(changes) & set(wanted):  # in the checkpoint it has the rows that were released
             count = released.position_offset + released.max_position_embeddings if name == POSITION_ROWS else released.vocab_size
-            wanted[name] = (count, *wanted[name][1:])
+            wanted[name] = tuple(count if axis == BY_TOKEN.get(name, 0) else size for axis, size in enumerate(wanted[name]))
         table = table_of(config.family, stored.layout)
-        binding = table.bind(stored, wanted, config.groups if layers is None else layers)
+        binding = table.bind(stored, wanted, _layers(config) if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
         values.maps.append(Changed(binding, changes))  # type: ignore[arg-type]  # which are read only
     return built, tokenizer
@@ -153,6 +160,19 @@ def check_target(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} exists and is not an empty folder; nothing was written. Choose a new folder, or remove this one first."
         )
+
+
+def machine(source: str | Path) -> type[Transformer]:
+    """The class that `load` builds of a source, told from its config without reading a tensor."""
+    path = locate(source)
+    if path.suffix != ".keras":
+        return kind_of(_config_of(path if path.is_dir() else path.parent, open_checkpoint(path), None))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            values = json.loads(archive.read("config.json"))
+        return kind_of(Config.from_dict(values["config"]["config"]))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return Transformer  # loading it says what is wrong
 
 
 def load_all(source: str | Path) -> tuple[Transformer, Tokenizer]:
@@ -221,8 +241,13 @@ def locate(source: str | Path, download: bool = False) -> Path:
 def _report(stored: Stored, config: Config) -> Report:
     """How a checkpoint fits the model of its config with every output, without making a weight."""
     with _Waiting(initialize_variables=False):
-        wanted = Transformer(config, outputs=config.outputs).weight_names()
-    return table_of(config.family, stored.layout).bind(stored, wanted, config.groups).report
+        wanted = kind_of(config)(config, outputs=config.outputs).weight_names()
+    return table_of(config.family, stored.layout).bind(stored, wanted, _layers(config)).report
+
+
+def _layers(config: Config) -> int:
+    """How many different layers a checkpoint has: of an encoder and a decoder, the higher number."""
+    return max(config.groups, config.num_decoder_layers)
 
 
 def _config_of(folder: Path, stored: Stored, family: str | None) -> Config:
@@ -258,6 +283,7 @@ def _config_file(folder: Path) -> Path:
 def _load_keras(
     path: Path, mask: str | masks.Mask | None, outputs: Sequence[str] | None, expected: type[Transformer]
 ) -> tuple[Transformer, Tokenizer]:
+    """outputs: None for all of the file's, () for the usual ones of its class."""
     try:
         loaded = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
@@ -273,7 +299,8 @@ def _load_keras(
         )
     tokenizer = read_tokenizer(path.parent).with_rows(loaded.config.vocab_size)
     _check_vocabulary(tokenizer, loaded.config, path.parent)
-    return loaded.with_outputs(*(outputs or loaded.output_kinds)).with_mask(loaded.config.mask if mask is None else mask), tokenizer
+    wanted = loaded.output_kinds if outputs is None else outputs or loaded.default_outputs
+    return loaded.with_outputs(*wanted).with_mask(loaded.config.mask if mask is None else mask), tokenizer
 
 
 def _write(model: Transformer, folder: Path, format: str) -> None:
@@ -315,6 +342,11 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
     if wrong or len(layers) == 0:
         raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
     count = len(layers)
+    if config.num_decoder_layers not in (0, config.num_hidden_layers):
+        raise ConfigError(
+            f"layers={list(layers)}: the encoder has {config.num_hidden_layers} layers and the decoder {config.num_decoder_layers}; some of"
+            " both are kept only where these are equal. Load all of them."
+        )
     if config.groups == 1:  # all are the same, so choosing some is choosing how many
         return [0], config.override(num_hidden_layers=count, num_hidden_groups=1)
     if config.groups != config.num_hidden_layers:
@@ -322,7 +354,8 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
             f"layers={list(layers)}: the {config.num_hidden_layers} layers of this checkpoint share the weights of {config.groups},"
             " so none can be left out. Load all of them."
         )
-    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None)
+    decoder = count if config.num_decoder_layers else 0
+    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None, num_decoder_layers=decoder)
 
 
 @contextmanager

@@ -67,11 +67,11 @@ def attention_weights(scores: Any, allowed: Any) -> Any:
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2) under a boolean mask.
 
-    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H]. output_size: H, where that is not
-    heads x head size.
+    `attention(x, allowed)` with x [B, L, H] and allowed bool [B, 1, L, L] gives [B, L, H], or [B, L, width].
 
     positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
-    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory.
+    position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory. scaled: whether queries are
+    divided by the root of the head size. width: of the outputs; None is heads x head size.
     """
 
     def __init__(
@@ -80,13 +80,14 @@ class Attention(keras.layers.Layer):
         head_size: int,
         dropout: float = 0.0,
         initializer: Any = "glorot_uniform",
-        positions: Absolute | None = None,
+        positions: Any = None,
         use_bias: bool = True,
-        output_size: int | None = None,
+        scaled: bool = True,
+        width: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.use_bias, self.output_size = use_bias, output_size
+        self.use_bias, self.scaled, self.width = use_bias, scaled, width
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
         self.positions = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
@@ -97,7 +98,7 @@ class Attention(keras.layers.Layer):
         """The layers that hold its weights, by name."""
         inner = self.num_heads * self.head_size
         self.query, self.key, self.value = (self.dense(name, inner) for name in ("query", "key", "value"))
-        self.output_projection = self.dense("output", self.output_size or inner)
+        self.output_projection = self.dense("output", self.width or inner)
         return {"query": self.query, "key": self.key, "value": self.value, "output": self.output_projection}
 
     def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
@@ -109,18 +110,40 @@ class Attention(keras.layers.Layer):
         for projection in (self.query, self.key, self.value):
             projection.build(x_shape)
         self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_size))
+        if isinstance(self.positions, keras.layers.Layer) and not self.positions.built:  # shared with other layers
+            self.positions.build(None)
 
     def compute_output_spec(
-        self, x: Any, allowed: Any, position_ids: Any = None, return_weights: bool = False, training: bool | None = None
+        self,
+        x: Any,
+        allowed: Any,
+        position_ids: Any = None,
+        source: Any = None,
+        source_position_ids: Any = None,
+        return_weights: bool = False,
+        training: bool | None = None,
     ) -> Any:
-        out = keras.KerasTensor(x.shape, self.compute_dtype)
-        weights = keras.KerasTensor((x.shape[0], self.num_heads, x.shape[1], x.shape[1]), self.compute_dtype)
+        looked_at = x if source is None else source
+        out = keras.KerasTensor((*x.shape[:-1], self.width or self.num_heads * self.head_size), self.compute_dtype)
+        weights = keras.KerasTensor((x.shape[0], self.num_heads, x.shape[1], looked_at.shape[1]), self.compute_dtype)
         return (out, weights) if return_weights else out
 
-    def call(self, x: Any, allowed: Any, position_ids: Any = None, return_weights: bool = False, training: bool | None = None) -> Any:
-        """return_weights: give also how much each token looks at each other one, [B, N, L, L], before dropout."""
-        places = None if position_ids is None else Places(position_ids, position_ids)
-        memory = self.keys_values(x, position_ids)
+    def call(
+        self,
+        x: Any,
+        allowed: Any,
+        position_ids: Any = None,
+        source: Any = None,
+        source_position_ids: Any = None,
+        return_weights: bool = False,
+        training: bool | None = None,
+    ) -> Any:
+        """x [B, L, H] looks at itself, or at `source` [B, S, H], which stands at `source_position_ids` [B, S]. return_weights: give also
+        how much each token looks at each other one, [B, N, L, S], before dropout."""
+        if source is None:
+            source, source_position_ids = x, position_ids
+        places = None if position_ids is None else Places(position_ids, source_position_ids)
+        memory = self.keys_values(source, source_position_ids)
         weights = self.probabilities(x, memory, allowed, places)
         dropped = self.dropout(weights, training=training) if self.dropout is not None else weights
         out = self.gather(x, dropped, memory, places)
@@ -145,8 +168,9 @@ class Attention(keras.layers.Layer):
         return attention_weights(scores, allowed)
 
     def scaled_query(self, x: Any, position_ids: Any = None) -> Any:
-        """Queries of x [B, L, H], divided by the square root of the head size: [B, N, L, D]."""
-        return self.positions.turned(self.split(self.query(x) * (self.head_size**-0.5)), position_ids)
+        """Queries of x [B, L, H], divided by the square root of the head size where it is scaled: [B, N, L, D]."""
+        query = self.query(x) * (self.head_size**-0.5) if self.scaled else self.query(x)
+        return self.positions.turned(self.split(query), position_ids)
 
     def keys_values(self, x: Any, position_ids: Any = None) -> KeysValues:
         """Keys and values of x [B, L, H], each [B, N, L, D]."""
@@ -192,7 +216,8 @@ class Attention(keras.layers.Layer):
             "initializer": keras.initializers.serialize(self.initializer),
             "positions": keras.saving.serialize_keras_object(self.positions),
             "use_bias": self.use_bias,
-            "output_size": self.output_size,
+            "scaled": self.scaled,
+            "width": self.width,
         }
 
     @classmethod

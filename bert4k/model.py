@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -37,8 +37,6 @@ HEADS: dict[str, set[str]] = {
     "nsp": {"pooled", "nsp"},
     "discriminator": {"discriminator"},
 }
-# What every model can also give, of the layer with that number.
-_INSIDE = re.compile(r"embeddings|(hidden|attention)_(\d+)")
 OUTPUTS = FAMILIES["bert"].outputs  # those of BERT; config.outputs are those of the config's family
 
 
@@ -61,11 +59,16 @@ class Transformer(keras.Model):
     random. parts: the layers of another Transformer, to share them.
     """
 
+    heads: ClassVar[dict[str, set[str]]] = HEADS
+    inside: ClassVar[re.Pattern[str]] = re.compile(r"embeddings|(hidden|attention)_(\d+)")  # what it can give of a layer
+    default_outputs: tuple[str, ...] = ("sequence",)
+    vocabulary_output = "mlm"  # the one that is asked for the next token
+
     def __init__(
         self,
         config: Config | Mapping[str, Any],
         mask: str | masks.Mask | None = None,
-        outputs: Sequence[str] = ("sequence",),
+        outputs: Sequence[str] | None = None,
         *,
         values: Mapping[str, np.ndarray] | None = None,
         parts: Mapping[str, keras.layers.Layer] | None = None,
@@ -73,27 +76,40 @@ class Transformer(keras.Model):
     ) -> None:
         self.config = config if isinstance(config, Config) else Config.from_dict(config)
         self.mask = masks.get(self.config.mask if mask is None else mask)
+        self.check_kind()
         self.programs: dict[Any, Any] = {}  # what decoding has compiled for this model, by its static description
-        self.output_kinds = _checked_outputs(outputs, self.config)
+        self.output_kinds = self._checked_outputs(self.default_outputs if outputs is None else outputs)
         dtype = _dtype_policy(kwargs.pop("dtype", None))
         self.parts = dict(parts) if parts is not None else self.make_parts(dtype)
         with initial_values(self.parts, {} if values is None else values):
             inputs = self._make_inputs()
-            symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
-            tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
-            segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
-            inside: dict[str, Any] = {}
-
-            def attend(attention: Attention, x: Any) -> Any:
-                name = f"attention_{sum(name.startswith('attention_') for name in inside)}"
-                weighed = name in self.output_kinds
-                out = attention(x, allowed, position_ids, return_weights=weighed)
-                x, inside[name] = out if weighed else (out, None)
-                return x
-
-            x = self.run(inputs["token_ids"], segment_ids, position_ids, attend, inside)
-            heads = {name: inside[name] if name in inside else self.head(name, x) for name in self.output_kinds}
+            heads = self.graph(inputs)
         super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
+
+    def check_kind(self) -> None:
+        """Raise `ConfigError` when this class is not the machine that the config describes, or does not take its mask."""
+        if self.config.num_decoder_layers:
+            raise ConfigError(
+                f"{self.config.family} with num_decoder_layers={self.config.num_decoder_layers} is an encoder-decoder, and"
+                f" {type(self).__name__} is not. Build a bert4k.EncoderDecoder, or load it with bert4k.load()."
+            )
+
+    def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs by name, of symbolic inputs."""
+        symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
+        tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
+        segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
+        inside: dict[str, Any] = {}
+
+        def attend(attention: Attention, x: Any) -> Any:
+            name = f"attention_{sum(each.startswith('attention_') for each in inside)}"
+            weighed = name in self.output_kinds
+            out = attention(x, allowed, position_ids, return_weights=weighed)
+            x, inside[name] = out if weighed else (out, None)
+            return x
+
+        x = self.run(inputs["token_ids"], segment_ids, position_ids, attend, inside)
+        return {name: inside[name] if name in inside else self.head(name, x) for name in self.output_kinds}
 
     # The hooks. -----------------------------------------------------------------------------------------------------
 
@@ -158,7 +174,7 @@ class Transformer(keras.Model):
     def head(self, name: str, x: Any) -> Any:
         """The output called `name` of x [B, L, H]."""
         parts = self.parts
-        match name:
+        match name if name in self.heads else "":
             case "sequence":
                 return x
             case "pooled":
@@ -173,7 +189,7 @@ class Transformer(keras.Model):
                 return parts["mlm"](parts["embeddings/token"](x, reverse=True))
             case "discriminator":
                 return parts["discriminator/output"](parts["discriminator/dense"](x))[..., 0]
-        raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, HEADS)} Outputs are {', '.join(HEADS)}.")
+        raise ConfigError(f"There is no output {name!r}.{did_you_mean(name, self.heads)} Outputs are {', '.join(self.heads)}.")
 
     def run(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend, inside: dict[str, Any] | None = None) -> Any:
         """Embedding and all blocks, on symbolic tensors or arrays [B, L]; attention as `attend` does it. [B, L, H].
@@ -185,6 +201,30 @@ class Transformer(keras.Model):
             x = inside[f"hidden_{index}"] = self.block(index, x, attend)
         return self.parts["final_norm"](x) if "final_norm" in self.parts else x
 
+    # What decoding asks (`bert4k.decoding.loop`). -------------------------------------------------------------------
+
+    @property
+    def answers(self) -> bool:
+        """Whether what is written is a text of its own, the target of a source, and not the source's continuation."""
+        return self.mask.uses("source")
+
+    @property
+    def writing_mask(self) -> masks.Mask:
+        """The mask between the prompt and what is written behind it."""
+        return self.mask
+
+    def prompt(self, token_ids: Any, segment_ids: Any, real: Any, start: Any) -> tuple[Any, Any, Any]:
+        """The tokens that new ones are written behind: these sources', each [B, S], or those of `start`, int32 [P]."""
+        return token_ids, segment_ids, real
+
+    def memory(self, token_ids: Any, segment_ids: Any, real: Any) -> Any:
+        """What is computed of the sources, each [B, S], once and for all, beside the prompt's keys and values."""
+        return ()
+
+    def write(self, token_ids: Any, segment_ids: Any, position_ids: Any, attend: Attend, memory: Any) -> Any:
+        """As `run`, given the `memory` of the sources."""
+        return self.run(token_ids, segment_ids, position_ids, attend)
+
     # The same weights, another machine. -----------------------------------------------------------------------------
 
     def with_mask(self, mask: str | masks.Mask) -> Transformer:
@@ -194,13 +234,13 @@ class Transformer(keras.Model):
     def with_outputs(self, *outputs: str) -> Transformer:
         """A model with the very same weights and mask, and other outputs. Their layers must be there already; it is without
         those of outputs that it does not have, so that training it leaves them alone."""
-        for name in _checked_outputs(outputs, self.config):
-            if not HEADS.get(name, set()) <= {part.split("/")[0] for part in self.parts}:
+        for name in self._checked_outputs(outputs):
+            if not self.heads.get(name, set()) <= {part.split("/")[0] for part in self.parts}:
                 raise ConfigError(
                     f"This model was built with outputs={self.output_kinds!r} and has no weights for {name!r};"
                     f" load it again with outputs=({name!r}, ...)."
                 )
-        unused = set().union(*HEADS.values()).difference(*(HEADS.get(name, set()) for name in outputs))
+        unused = set().union(*self.heads.values()).difference(*(self.heads.get(name, set()) for name in outputs))
         parts = {name: part for name, part in self.parts.items() if name.split("/")[0] not in unused}
         return type(self)(self.config, self.mask, outputs, parts=parts)
 
@@ -214,6 +254,8 @@ class Transformer(keras.Model):
         for part in self.parts.values():
             part.trainable = isinstance(part, Attention)
             if isinstance(part, Attention):
+                if isinstance(part.positions, keras.layers.Layer):
+                    part.positions.trainable = False
                 for name, projection in part.projections.items():
                     if name in layers:
                         projection.enable_lora(rank)
@@ -221,6 +263,22 @@ class Transformer(keras.Model):
                             projection.bias.trainable = False
                     else:
                         projection.trainable = False
+
+    def _checked_outputs(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        known = ", ".join(self.heads)
+        if isinstance(outputs, str) or not outputs:
+            usual = f"outputs=({self.vocabulary_output!r},)"
+            raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {known}, such as {usual}.")
+        for name in outputs:
+            inside, last = self.inside.fullmatch(str(name)), self.config.num_hidden_layers - 1
+            if name not in self.heads and not inside:
+                more = (*self.heads, *(each for each in ("embeddings", "hidden_0", "attention_0") if self.inside.fullmatch(each)))
+                layers = f", and of the inside embeddings, hidden_0 to hidden_{last} and attention_0 to attention_{last}"
+                known += layers if len(more) > len(self.heads) else ""
+                raise ConfigError(f"There is no output {name!r}.{did_you_mean(str(name), more)} Outputs are {known}.")
+            if inside and int(inside[2] or 0) > last:
+                raise ConfigError(f"There is no output {name!r}: the layers are numbered from 0 to {last}.")
+        return tuple(outputs)
 
     # Weights by name. -----------------------------------------------------------------------------------------------
 
@@ -269,8 +327,11 @@ class Transformer(keras.Model):
 
     def compute_output_spec(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As Keras does inside a larger functional model; it asks every input for its shape, which absent ones do not have."""
-        shape = inputs["token_ids"].shape
-        absent = {tensor.name: keras.KerasTensor(shape, tensor.dtype) for tensor in self.inputs if inputs.get(tensor.name) is None}
+        absent = {
+            tensor.name: keras.KerasTensor(inputs["decoder_ids" if tensor.name == "decoder_real" else "token_ids"].shape, tensor.dtype)
+            for tensor in self.inputs
+            if inputs.get(tensor.name) is None
+        }
         return super().compute_output_spec({**inputs, **absent}, *args, **kwargs)
 
     def complete(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,12 +344,13 @@ class Transformer(keras.Model):
                 why = {
                     "order": " Only a mask with `permuted` takes an order.",
                     "document_ids": " Only a mask with `same_document` takes them.",
+                    "decoder_ids": " Only an encoder-decoder with an output of its decoder takes them.",
                 }
                 raise DataError(
                     f"There is no input {name!r} under the mask {masks.title(self.mask)}.{why.get(name, did_you_mean(name, known))}"
                     f" Inputs are {', '.join(known)}."
                 )
-        for name in ("token_ids", "order"):
+        for name in ("token_ids", "order", "decoder_ids"):
             if name in known and inputs.get(name) is None:
                 raise DataError(f"The input {name!r} is missing. Inputs under the mask {masks.title(self.mask)} are {', '.join(known)}.")
         check_tokens(self.config, inputs)
@@ -337,16 +399,20 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
     """Raise `DataError` for token, segment or position ids that the embeddings have no row for.
 
     Lengths are checked whenever they are known; ids only in NumPy arrays and lists, where looking costs nothing."""
-    token_ids = inputs["token_ids"]
-    shape = np.shape(token_ids) if isinstance(token_ids, list | np.ndarray) else tuple(token_ids.shape)
-    if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
-        raise DataError(f"token_ids has the shape {shape}; expected [batch, tokens], with at least one of each.")
     limit = config.max_position_embeddings
-    if shape[1] is not None and shape[1] > limit and inputs.get("position_ids") is None and inputs.get("document_ids") is None:
-        raise DataError(
-            f"The batch has {shape[1]} tokens a row; the model has {limit} positions. Cut the texts with max_length={limit}, or split them."
-        )
-    rows = {"token_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
+    for name in ("token_ids", "decoder_ids"):
+        if (token_ids := inputs.get(name)) is None:
+            continue
+        shape = np.shape(token_ids) if isinstance(token_ids, list | np.ndarray) else tuple(token_ids.shape)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
+            raise DataError(f"{name} has the shape {shape}; expected [batch, tokens], with at least one of each.")
+        placed = name == "token_ids" and (inputs.get("position_ids") is not None or inputs.get("document_ids") is not None)
+        if shape[1] is not None and shape[1] > limit and not placed:
+            raise DataError(
+                f"The batch has {shape[1]} tokens a row; the model has {limit} positions."
+                f" Cut the texts with max_length={limit}, or split them."
+            )
+    rows = {"token_ids": config.vocab_size, "decoder_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
     for name, count in rows.items():
         ids = inputs.get(name)
         if name == "segment_ids" and count < 2:
@@ -414,19 +480,3 @@ def _dtype_policy(dtype: Any) -> Any:
         raise ConfigError(
             f"dtype={dtype!r} is no Keras dtype policy. For example: 'float32', 'mixed_bfloat16', 'mixed_float16'."
         ) from error
-
-
-def _checked_outputs(outputs: Sequence[str], config: Config) -> tuple[str, ...]:
-    if isinstance(outputs, str) or not outputs:
-        raise ConfigError(f"outputs={outputs!r}: expected a tuple with at least one of {', '.join(HEADS)}, such as outputs=('mlm',).")
-    for name in outputs:
-        inside, last = _INSIDE.fullmatch(str(name)), config.num_hidden_layers - 1
-        if name not in HEADS and not inside:
-            known = (*HEADS, "embeddings", "hidden_0", "attention_0")
-            raise ConfigError(
-                f"There is no output {name!r}.{did_you_mean(str(name), known)} Outputs are {', '.join(HEADS)}, and of the inside"
-                f" embeddings, hidden_0 to hidden_{last} and attention_0 to attention_{last}."
-            )
-        if inside and int(inside[2] or 0) > last:
-            raise ConfigError(f"There is no output {name!r}: the layers are numbered from 0 to {last}.")
-    return tuple(outputs)

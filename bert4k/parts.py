@@ -9,18 +9,23 @@ import keras
 from bert4k.config import Config
 from bert4k.gated_attention import GatedAttention
 from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
-from bert4k.positions import in_attention
+from bert4k.positions import Bucketed, in_attention
 
 NORMS = {"layer": keras.layers.LayerNormalization, "unit": UnitNormalization, "rms": RootMeanSquareNormalization}
 
 
 class Maker:
-    """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy."""
+    """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy. stack: what stands before the names of
+    what all its layers share, "decoder/" or nothing; a decoder never looks at what comes after."""
 
-    def __init__(self, config: Config, dtype: Any) -> None:
+    def __init__(self, config: Config, dtype: Any, stack: str = "") -> None:
         self.config, self.dtype = config, dtype
         self.parts: dict[str, keras.layers.Layer] = {}
-        self.positions = in_attention(config)
+        self.positions: Any = in_attention(config)
+        if config.position == "bucketed":
+            sizes = (config.num_attention_heads, config.position_buckets, config.max_relative_position, not stack)
+            self.add(Bucketed, f"{stack}positions", *sizes, embeddings_initializer=self.random())
+            self.positions = self.parts[f"{stack}positions"]
 
     def add(self, kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
         """A layer of any kind, with the arguments of its constructor."""
@@ -41,28 +46,32 @@ class Maker:
         if rows:
             self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
 
-    def attention(self, name: str) -> None:
+    def attention(self, name: str, positions: Any = None) -> None:
+        """positions: what it does with them; by default that of all layers."""
         heads, size = self.config.num_attention_heads, self.config.head_size
-        self.add(Attention, name, num_heads=heads, head_size=size, **self._attending())
+        self.add(Attention, name, num_heads=heads, head_size=size, **self._attending(positions))
 
     def gated_attention(self, name: str) -> None:
         config = self.config
         sizes = {"value_size": config.intermediate_size, "head_size": config.head_size}
         self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending())
 
-    def _attending(self) -> dict[str, Any]:
+    def _attending(self, positions: Any = None) -> dict[str, Any]:
         """What every kind of attention is told."""
         config = self.config
         return {
             "dropout": config.attention_probs_dropout_prob,
             "initializer": self.random(),
-            "positions": self.positions,
+            "positions": positions or self.positions,
             "use_bias": config.use_bias,
-            "output_size": config.hidden_size,
+            "scaled": config.attention_scale,
+            "width": config.hidden_size,
         }
 
     def feed_forward(self, name: str) -> None:
-        """The two dense layers `name`/inner and `name`/outer."""
+        """The two dense layers `name`/inner and `name`/outer, and `name`/gate where there is one."""
         config = self.config
         self.dense(f"{name}/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
+        if config.feed_forward == "gated":
+            self.dense(f"{name}/gate", config.intermediate_size, use_bias=config.use_bias)
         self.dense(f"{name}/outer", config.hidden_size, use_bias=config.use_bias)

@@ -11,6 +11,7 @@ Shapes: B batch, N heads, Q queries, K keys, L tokens, D head size.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -110,8 +111,39 @@ def turn(x: Any, sin: Any, cos: Any) -> Any:
     return ops.cast(ops.reshape(turned, ops.shape(x)), x.dtype)
 
 
+@keras.saving.register_keras_serializable("bert4k")
+class Bucketed(keras.layers.Embedding):
+    """A trained number for each head and each bucket of distances, added to the products of queries and keys (T5, arXiv:1910.10683,
+    section 2.1). All attention layers that are given one instance share its numbers.
+
+    Half of the buckets hold one distance each, the others ever more, up to `max_distance`, beyond which all are one; both directions have
+    their own when it is `bidirectional`, and else all that comes after the query is in the bucket of the query itself."""
+
+    def __init__(self, heads: int, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True, **kwargs: Any) -> None:
+        super().__init__(buckets, heads, **kwargs)
+        self.max_distance, self.bidirectional = max_distance, bidirectional
+        self.bucket = _buckets(buckets, max_distance, bidirectional)
+
+    def turned(self, x: Any, position_ids: Any) -> Any:
+        return x
+
+    def scores(self, query: Any, places: Places | None) -> Any:
+        queries, keys = _needed(places)
+        distance = ops.cast(keys, "int32")[:, None, :] - ops.cast(queries, "int32")[:, :, None]
+        row = ops.clip(distance, -self.max_distance, self.max_distance) + self.max_distance
+        of_distance = self(ops.convert_to_tensor(self.bucket))  # [distances, N]: few, so that what is large is gathered once
+        return ops.cast(ops.transpose(ops.take(of_distance, row, axis=0), (0, 3, 1, 2)), query.dtype)
+
+    def values(self, weights: Any, places: Places | None) -> Any:
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config() | {"max_distance": self.max_distance, "bidirectional": self.bidirectional}
+        return config | {"buckets": config.pop("input_dim"), "heads": config.pop("output_dim")}
+
+
 def in_attention(config: Config) -> Absolute:
-    """What attention does with the positions of this config."""
+    """What attention does with the positions of this config, where that has no weights."""
     match config.position:
         case "relative":
             return Relative(config.head_size, config.max_relative_position)
@@ -124,6 +156,21 @@ def _waves(rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """sin and cos of row / 10000^(2i / size), float32 [rows, size / 2]; computed in float64, since angles grow to hundreds of turns."""
     angles = np.arange(rows)[:, None] / 10000.0 ** (np.arange(0, size, 2) / size)
     return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+def _buckets(buckets: int, max_distance: int, bidirectional: bool) -> np.ndarray:
+    """The bucket of each distance from -max_distance to max_distance, int32; by way of float32, so that it rounds as T5's own code does."""
+    distance = np.arange(-max_distance, max_distance + 1)
+    first = np.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        first, distance = np.where(distance > 0, buckets, 0), abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    share = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(math.log(max_distance / exact))
+    far = exact + (share * np.float32(buckets - exact)).astype(np.int64)
+    return (first + np.where(distance < exact, distance, np.minimum(far, buckets - 1))).astype(np.int32)
 
 
 def _interleaved(sin: np.ndarray, cos: np.ndarray, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bert4k.checkpoints.stored import Array
-from bert4k.checkpoints.tables import Binding
+from bert4k.checkpoints.tables import BY_TOKEN, Binding
 from bert4k.config import Config
 from bert4k.errors import ConfigError, DataError
 from bert4k.tokenizers import Tokenizer
@@ -18,7 +18,6 @@ from bert4k.tokenizers import Tokenizer
 Change = Callable[[Array], Array]
 Compound = Sequence[str] | Mapping[str, Sequence[str] | Mapping[str, float]]
 
-TOKEN_ROWS = ("embeddings/token/embeddings", "mlm/bias")
 POSITION_ROWS = "embeddings/position/embeddings"
 
 
@@ -48,7 +47,7 @@ class Changed(Mapping[str, Array]):
 @dataclass(frozen=True)
 class TokenRows:
     """Rows of the new vocabulary from those [V, ...] of the stored one: which are kept (None: all, in their order), and behind them, for
-    each new token, the mean of the stored rows `ids` under `weights`."""
+    each new token, the mean of the stored rows `ids` under `weights`. `changes`: that of every weight with rows, or columns, by token."""
 
     keep: Sequence[int] | None = None
     new: Sequence[tuple[Sequence[int], Sequence[float]]] = field(default=())
@@ -59,6 +58,17 @@ class TokenRows:
             return kept
         means = [np.average(rows[list(ids)].astype(np.float64), axis=0, weights=weights) for ids, weights in self.new]
         return np.concatenate([kept, np.stack(means).astype(rows.dtype)])
+
+    def changes(self) -> dict[str, Change]:
+        return {name: self if axis == 0 else lambda columns: self(columns.T).T for name, axis in BY_TOKEN.items()}
+
+    def renumbered(self, name: str, token: int) -> int:
+        """The new id of a token that the config names."""
+        if self.keep is None:
+            return token
+        if token not in list(self.keep):
+            raise DataError(f"keep_tokens leaves out token {token}, which the config names as {name}. Keep it.")
+        return list(self.keep).index(token)
 
 
 def pruned(tokenizer: Tokenizer, keep_tokens: Sequence[int]) -> Tokenizer:

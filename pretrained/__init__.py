@@ -13,11 +13,14 @@ from bert4k.pretrained import (
     google_electra,
     google_gau,
     google_gpt,
+    google_t5,
     huggingface_albert,
+    huggingface_bart,
     huggingface_bert,
     huggingface_electra,
     huggingface_gpt,
     huggingface_roberta,
+    huggingface_t5,
 )
 
 _FILES = (
@@ -26,11 +29,14 @@ _FILES = (
     google_electra,
     google_gau,
     google_gpt,
+    google_t5,
     huggingface_bert,
     huggingface_albert,
     huggingface_electra,
     huggingface_gpt,
     huggingface_roberta,
+    huggingface_t5,
+    huggingface_bart,
 )
 # (family, layout) -> its table.
 TABLES: dict[tuple[str, str], Table] = {(table.family, table.layout): table for file in _FILES for table in file.TABLES}

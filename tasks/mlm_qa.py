@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bert4k.answering import Answer, Question, answer_scores, pieces, question_of_line, read_questions, vote
 from bert4k.errors import ConfigError, DataError
-from bert4k.recipe import required, setting
-from bert4k.tuning import Tuning
+from bert4k.recipe import setting
+from bert4k.tuning import RecipeSettings
 
 if TYPE_CHECKING:
     import keras
@@ -34,19 +34,14 @@ if TYPE_CHECKING:
     from bert4k.tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(RecipeSettings):
     """Everything that decides the result."""
 
-    run: Path = required("folder of the run; the same folder again goes on")
-    train: list[Path] = required("files to learn from")
-    dev: Path = required("file to be judged on after every epoch")
-    model: str = setting("wenbai", "folder of a checkpoint, or a name that `bert4k list` shows")
     places: int = setting(24, "[MASK]s: tokens of the longest answer and its end")
     extractive: bool = setting(False, "answer only with what stands in a passage, as it is written there")
     longest_question: int = setting(48, "tokens of a question; what is longer is cut")
     longest: int = setting(256, "tokens that are read at once; a longer passage is read in pieces")
-    tuning: Tuning = field(default_factory=Tuning)
 
 
 class Piece(NamedTuple):
@@ -262,5 +257,5 @@ def asked(run: Path, questions: Sequence[Question]) -> list[Answer]:
 
     network, tokenizer, _, stored = finetuning.finished(run, "mlm_qa")
     names = ("places", "extractive", "longest_question", "longest")
-    settings = Settings(run, [], Path(), tuning=Tuning(**stored["tuning"]), **{name: stored[name] for name in names})
+    settings = Settings(run=run, train=[], dev=Path(), **{name: stored[name] for name in names})
     return answers(teller(network, "encoder"), encode(questions, tokenizer, settings), tokenizer, settings, len(questions))

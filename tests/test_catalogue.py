@@ -43,6 +43,8 @@ FAMILIES = {
     "gpt2_ml",
     "nezha_gen",
     "t5",
+    "t5_pegasus",
+    "mt5",
     "bart",
     "roberta",
 }

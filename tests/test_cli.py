@@ -18,6 +18,8 @@ import pytest
 import bert4k
 from bert4k import cli
 from bert4k.config import Config
+from bert4k.encoder_decoder import EncoderDecoder
+from bert4k.families import FAMILIES
 from bert4k.model import OUTPUTS, Transformer
 from bert4k.pretrained import catalogue
 from bert4k.tokenizers import Tokenizer
@@ -100,6 +102,23 @@ def test_generate_tells_programs_all(run: Cli, folder: Path) -> None:
         assert (row["source"], len(row["alternatives"])) == (source, 1)
         assert row["score"] >= row["alternatives"][0]["score"]
         assert row["score"] == pytest.approx(sum(row["log_probs"]) / len(row["log_probs"]), abs=1e-4)
+
+
+def test_an_encoder_decoder(run: Cli, tmp_path: Path) -> None:
+    """Its own output and mask, whatever the command's are for a BERT; from a checkpoint and from a .keras file."""
+    config = Config(len(VOCABULARY), 16, 2, 2, 24, "relu", **FAMILIES["bart"].values | {"family": "bart", "num_decoder_layers": 1})
+    model, tokenizer = EncoderDecoder(config.override(decoder_start=(3, 2))), Tokenizer(VOCABULARY)
+    for format in ("huggingface", "keras"):
+        folder = bert4k.save(model, tokenizer, tmp_path / format, format)
+        written = run("generate", folder, "春风", "--beam", 2, "--max-tokens", 3)
+        assert (written.code, written.err) == (0, "")
+        assert written.lines == [bert4k.generate(model, tokenizer, ["春风"], bert4k.beam(2), max_tokens=3)[0].text]
+        [line] = run("score", folder, "春风\t秋月").lines
+        assert float(line.split("\t")[0]) == pytest.approx(bert4k.score(model, tokenizer, [("春风", "秋月")])[0], abs=2e-3)
+        assert run("embed", folder, "春").code == 0
+    refused = run("generate", folder, "春", "--mask", "lm")
+    assert refused.code == 2 and "cannot be that of an encoder-decoder" in refused.err
+    assert run("fill", folder, "[MASK]").code == 2
 
 
 @pytest.mark.parametrize("options", [[], ["--sample", "--seed", "3"]])

@@ -521,7 +521,6 @@ def test_inputs_that_are_no_dict(inputs: Any) -> None:
         (lambda: build().with_outputs(), "expected a tuple"),
         (lambda: build("seq2sec"), "no mask 'seq2sec'.*Did you mean 'seq2seq'"),
         (lambda: build().with_mask("casual"), "no mask 'casual'.*Did you mean 'causal'"),
-        (lambda: build(None), "A mask is a name"),
         (lambda: Transformer({"hidden_size": 12}), "no vocab_size"),
         (lambda: Transformer({"vocab_size": 5, "hiden_size": 12}), "unknown key 'hiden_size'"),
     ],

@@ -7,7 +7,7 @@ from typing import NamedTuple
 # Slots and counters that optimizers leave in a checkpoint, and the bookkeeping of TensorFlow's object-based saver.
 OPTIMIZER = (
     r"(^|/)(global_step|beta[12]_power|loss_scale|good_steps|save_counter)(/|$)|/(adam|lamb)_[mv]$|/Adam(_1)?$|/(Exponential)?MovingAverage$"
-    r"|\.OPTIMIZER_SLOT/|^_CHECKPOINTABLE_OBJECT_GRAPH$|^optimizer/"
+    r"|\.OPTIMIZER_SLOT/|^_CHECKPOINTABLE_OBJECT_GRAPH$|^optimizer/|_slot_(v|vr|vc|m)$"  # the last: Mesh TensorFlow's Adafactor
 )
 
 
@@ -28,11 +28,15 @@ MARKS = (
     Mark("distilbert", r"^distilbert\."),
     Mark("roberta or xlm_roberta", r"^(xlm_)?roberta\.|^lm_head\.layer_norm"),
     Mark("gau_alpha", r"(^GAU_alpha|/gau)/"),
+    Mark("bart", r"(encoder|decoder)\.layernorm_embedding\.|^final_logits_bias$"),
     Mark("roformer_v2", r"layer[._]\d+[./]attention[./]self[./]query", r"position_embeddings|LayerNorm|[./]bias$"),
     Mark("roformer", r"^roformer\.|encoder\.embed_positions"),
     Mark("ernie", r"^ernie\."),
     Mark("deberta", r"^deberta\.|rel_embeddings"),
     Mark("nezha", r"^nezha\.|relative_positions"),
+    Mark("t5_pegasus or mt5", r"/rms_norm/scale$"),
+    Mark("t5_v1_1", r"/DenseReluDense/wi_0/kernel$"),
+    Mark("t5_v1_1 or mt5 or t5_pegasus", r"\.DenseReluDense\.wi_0\."),
     Mark("t5", r"\.SelfAttention\.|/SelfAttention/|(encoder|decoder)[./]block[._]\d"),
     Mark("gpt2_ml", r"^newslm/"),
     Mark("gpt", r"^(transformer\.)?tokens_embed\.|^gpt/transformer/layer_\d+/attention/output/LayerNorm/"),

@@ -204,7 +204,7 @@ class Table:
 
     def save(self, ours: Mapping[str, Array]) -> dict[str, Array]:
         """The same rows backwards: what to store for our weights. Raises `CheckpointError` for one that this layout has no place for."""
-        layers = {int(number) for name in ours for number in re.findall(r"^block_(\d+)/", name)}
+        layers = {int(number) for name in ours for number in re.findall(r"(?:^|/)block_(\d+)/", name)}
         stored: dict[str, Array] = {}
         saved: set[str] = set()
         for names, targets, op in self._expanded(sorted(layers)):
@@ -277,21 +277,22 @@ def _by_block(ours: Iterable[str]) -> list[tuple[str, str]]:
     """Names that differ only in the number of their block, written as one; with each, the first of its names."""
     groups: dict[str, list[str]] = {}
     for name in ours:
-        groups.setdefault(re.sub(r"^block_\d+/", "block_{i}/", name), []).append(name)
+        groups.setdefault(re.sub(r"(^|/)block_\d+/", r"\1block_{i}/", name), []).append(name)
     lines = []
     for pattern, names in groups.items():
-        numbers = ", ".join(re.findall(r"^block_(\d+)/", "\n".join(names), re.MULTILINE))
+        numbers = ", ".join(re.findall(r"(?:^|/)block_(\d+)/", "\n".join(names), re.MULTILINE))
         lines.append((f"{pattern} with i = {numbers}" if len(names) > 1 else names[0], names[0]))
     return lines
 
 
 def _misfit(ours: str, expected: tuple[int, ...], found: tuple[int, ...]) -> str:
     """One sentence on a shape that does not fit."""
-    if ours in _BY_TOKEN and expected[1:] == found[1:]:
-        model = f"the model (vocab_size, vocab.txt) has {expected[0]:,}"
-        return f"The vocabulary sizes differ: {ours} has {found[0]:,} rows in the checkpoint, and {model}."
+    axis = BY_TOKEN.get(ours)
+    if axis is not None and len(expected) == len(found) and expected[:axis] + expected[axis + 1 :] == found[:axis] + found[axis + 1 :]:
+        model = f"the model (vocab_size, vocab.txt) has {expected[axis]:,}"
+        return f"The vocabulary sizes differ: {ours} has {found[axis]:,} rows in the checkpoint, and {model}."
     return f"{ours} has shape {found} in the checkpoint, and the model expects {expected}."
 
 
-# Our weights with one row for each token of the vocabulary.
-_BY_TOKEN = ("embeddings/token/embeddings", "mlm/bias")
+# Our weights with numbers for each token of the vocabulary, and the axis along which it lies.
+BY_TOKEN = {"embeddings/token/embeddings": 0, "mlm/bias": 0, "logits/kernel": 1, "logits/bias": 0}

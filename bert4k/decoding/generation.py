@@ -63,8 +63,9 @@ def generate(
     """What the model writes after each source, one Generation a source, in their order.
 
     Under a mask with a `source` part (seq2seq), the source is `[CLS] source [SEP]`, and the new tokens are its target, with
-    segment 1. Under others (lm), the text `[CLS] source` is continued in its own segment. A text ends with [SEP] or after
-    `max_tokens`; special tokens are never written. Vocabularies other than BERT's have tokens of their own in these places, or none.
+    segment 1. Under others (lm), the text `[CLS] source` is continued in its own segment. An encoder-decoder reads `[CLS] source [SEP]`
+    and its decoder writes behind its start tokens. A text ends with [SEP] (or the decoder's own end) or after `max_tokens`; special tokens
+    are never written. Vocabularies other than BERT's have tokens of their own in these places, or none.
 
     sampler: `bert4k.greedy()` (the default), `bert4k.sample(...)` or `bert4k.beam(...)`. constraints: which texts may come, made with
     `bert4k.constraints`, one for all sources or a list with one for each. `min_tokens`, `no_repeat_ngram` and
@@ -75,12 +76,12 @@ def generate(
     has it), not by the token before it. prompt_lookup: how many tokens to propose at a step from what followed the same words in the
     source (`decoding.lookup`); the texts stay the same, and come sooner where they copy much. Not for beams, nor with cloze.
 
-    Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output, and
+    Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output ("logits", if an encoder-decoder), and
     `DataError` for a source that does not fit the model's positions, or for which the constraints admit no text.
     """
     rows = _encode(model, tokenizer, sources, max_tokens)
     sampler = sampler or Greedy()
-    rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    rules = _rules(model, tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, sources, max_tokens)
     random = random_numbers(rows, sampler, program.length)
@@ -88,7 +89,7 @@ def generate(
     results: list[Generation | None] = [None] * len(rows)
     for batch in track(batches, len(batches), "generating"):
         own = [sets[index] for index in batch] if sets else []
-        request = _request(tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch], cloze)
+        request = _request(model, tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch], cloze)
         hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in decoder(program)(request)))
         for place, index in enumerate(batch):
             best, *others = _generations(tokenizer, hypotheses, place)
@@ -117,11 +118,11 @@ def stream(
     if sampler.width != 1 or isinstance(sampler, Beam):
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
-    rules = _rules(tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
+    rules = _rules(model, tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
     random = random_numbers(rows, sampler, program.length)
-    return _pieces(tokenizer, decoder(program), _request(tokenizer, rows, sets, max_tokens, random, cloze))
+    return _pieces(tokenizer, decoder(program), _request(model, tokenizer, rows, sets, max_tokens, random, cloze))
 
 
 def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[str]:
@@ -146,30 +147,45 @@ def _encode(model: Transformer, tokenizer: Tokenizer, sources: Sequence[str], ma
     check_generates(model)
     tokenizer.check_rows(model.config.vocab_size)
     limit = model.config.max_position_embeddings
+    apart = model.config.num_decoder_layers > 0  # sources and texts have positions of their own
+    if apart and (longest := len(start_tokens(model, tokenizer)) + max_tokens) > limit:
+        raise DataError(f"max_tokens={max_tokens} makes texts of {longest} tokens, and the decoder has {limit} positions. Ask for fewer.")
     rows = []
     for place, source in enumerate(sources):
         row = tokenizer.encode(source).ids.tolist()
-        if not model.mask.uses("source"):
+        if not model.answers:
             row = row[: len(row) - len(tokenizer.frame.after)]
         row = row or [tokenizer.cls_id]  # a vocabulary that puts nothing before a text
-        if len(row) + max_tokens > limit:
+        if len(row) + (0 if apart else max_tokens) > limit:
+            total = "" if apart else f" with max_tokens={max_tokens} that makes {len(row) + max_tokens}, and"
             raise DataError(
-                f"Source {place} has {len(row)} tokens; with max_tokens={max_tokens} that makes {len(row) + max_tokens}, and the model has"
-                f" {limit} positions. Shorten the source or ask for fewer tokens."
+                f"Source {place} has {len(row)} tokens;{total} the model has {limit} positions. Shorten the source or ask for fewer tokens."
             )
         rows.append(row)
     return rows
 
 
+def start_tokens(model: Transformer, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What a decoder is given before a text: what its config says, else [CLS]."""
+    return model.config.decoder_start or (tokenizer.cls_id,)
+
+
+def end_token(model: Transformer, tokenizer: Tokenizer) -> int:
+    """What ends a text: what the config says of the decoder, else [SEP]."""
+    return tokenizer.sep_id if model.config.decoder_end is None else model.config.decoder_end
+
+
 def check_generates(model: Transformer) -> None:
     """Raise `ConfigError` unless the model can write text from left to right."""
-    if "mlm" not in model.parts:
-        raise ConfigError("Generating needs the model's output layer over the vocabulary. Load it with outputs=('mlm',).")
+    if model.vocabulary_output not in model.parts:
+        raise ConfigError(
+            f"Generating needs the model's output layer over the vocabulary. Load it with outputs=({model.vocabulary_output!r},)."
+        )
     if model.mask.uses("permuted"):
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens have no left-to-right order to be written in. Use model.with_mask('lm')."
         )
-    if _looks_ahead(model.mask, model.config.max_position_embeddings):
+    if _looks_ahead(model.writing_mask, model.config.max_position_embeddings):
         raise ConfigError(
             f"Under the mask {masks.title(model.mask)} tokens look at those after them, so the text cannot be written one by one."
             " Use model.with_mask('lm') to continue texts, or model.with_mask('seq2seq') to answer them."
@@ -186,8 +202,8 @@ def _looks_ahead(mask: masks.Mask, positions: int) -> bool:
     return bool(np.triu(ops.convert_to_numpy(mask(tokens, tokens))[0, 0], 1)[:, 3:].any())
 
 
-def _rules(tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Rules:
-    never = tuple(sorted(set(tokenizer.special_ids) - {tokenizer.sep_id}))
+def _rules(model: Transformer, tokenizer: Tokenizer, min_tokens: int, no_repeat_ngram: int, repetition_penalty: float) -> Rules:
+    never = tuple(sorted(set(tokenizer.special_ids) - {end_token(model, tokenizer)}))
     return Rules(never, min_tokens, no_repeat_ngram, repetition_penalty)
 
 
@@ -222,12 +238,22 @@ def _program(model: Transformer, sampler: Sampler, rules: Rules, max_tokens: int
         raise ConfigError(
             f"prompt_lookup={prompt_lookup}: {what}. Use bert4k.greedy() or bert4k.sample() without cloze, or prompt_lookup=0."
         )
+    if cloze and model.config.num_decoder_layers:
+        raise ConfigError(
+            "cloze=True is for BERT fine-tuned as UniLM is; the decoder of an encoder-decoder tells each token by the one before."
+        )
     segment = int(model.mask.uses("source"))
     return Program(model, sampler, rules, bucket(max_tokens), segment, bool(cloze), prompt_lookup)
 
 
 def _request(
-    tokenizer: Tokenizer, rows: list[list[int]], sets: list[Table], max_tokens: int, random: np.ndarray, cloze: bool = False
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: list[list[int]],
+    sets: list[Table],
+    max_tokens: int,
+    random: np.ndarray,
+    cloze: bool = False,
 ) -> Request:
     """The batch of these rows. Their number and lengths are rounded up to their buckets.
 
@@ -239,7 +265,8 @@ def _request(
         segment_ids=np.zeros((count, length), np.int32),
         real=np.arange(length)[None] < lengths,
         uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
-        end=np.int32(tokenizer.sep_id),
+        start=np.asarray(start_tokens(model, tokenizer), np.int32),
+        end=np.int32(end_token(model, tokenizer)),
         mask=np.int32(tokenizer.mask_id if cloze else 0),  # a vocabulary may have none
         limit=np.int32(max_tokens),
         language=language([*sets, *sets[-1:] * (count - len(rows))]) if sets else (),

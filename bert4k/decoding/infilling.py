@@ -215,6 +215,8 @@ def _length(number: int, blank: re.Match[str]) -> range:
 
 
 def _plan(model: Transformer, order: Order, iterations: int | None, sampler: Sampler) -> blanks.Plan:
+    if model.config.num_decoder_layers:
+        raise ConfigError("infill() needs a masked language model, and an encoder-decoder writes its answers: use bert4k.generate().")
     if "mlm" not in model.parts:
         raise ConfigError("Infilling needs the model's output layer over the vocabulary. Load it with outputs=('mlm',).")
     if model.mask != masks.encoder and model.mask not in PERMUTED:

@@ -19,6 +19,7 @@ from bert4k.backend import compiled
 from bert4k.decoding.batches import Layout, bucket, layouts, padded
 from bert4k.decoding.generation import check_generates
 from bert4k.decoding.orders import PERMUTED, Order, score_permuted
+from bert4k.decoding.targets import score_targets
 from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.model import Transformer
 from bert4k.progress import track
@@ -64,13 +65,15 @@ def score(
     """The log-probability (natural) of each text under the model, float32 [N].
 
     Under a mask that does not look ahead, the sum over the text's tokens and its final [SEP], each given those before it; under one with
-    a `source` part (seq2seq), texts are pairs (source, target), and the sum is over the target. Under "encoder", the
-    pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020, arXiv:1910.14659). Under
-    "permuted", the sum over the text's tokens as they are revealed in an `order`: see `orders.score_permuted`.
+    a `source` part (seq2seq), and of an encoder-decoder, texts are pairs (source, target), and the sum is over the target. Under
+    "encoder", the pseudo-log-likelihood: each token in turn is masked and predicted from all others (Salazar et al. 2020,
+    arXiv:1910.14659). Under "permuted", the sum over the text's tokens as they are revealed in an `order`: see `orders.score_permuted`.
 
     batch_size: the most rows that are computed together; a row holds one text, or several short ones. order, seed: of the mask "permuted"
     only; "left_to_right" (the default), "right_to_left", "random", or the numbers of the tokens.
     """
+    if model.config.num_decoder_layers and order is None:
+        return score_targets(model, tokenizer, texts, batch_size)
     if model.mask in PERMUTED:
         return score_permuted(model, tokenizer, texts, "left_to_right" if order is None else order, seed, batch_size)
     if order is not None:
@@ -126,6 +129,10 @@ def predict(model: Transformer, tokenizer: Tokenizer, texts: Sequence[Any], batc
 
     `model.predict(batch)` gives the same numbers as one rectangle, and computes all of it. batch_size: the most rows that are computed
     together; a row holds one text, or several short ones."""
+    if model.config.num_decoder_layers and model.output_kinds != ("sequence",):
+        raise ConfigError(
+            "predict() takes texts, and a decoder also needs targets. Use model.with_outputs('sequence'), or model.predict(batch)."
+        )
     given = _Texts(model, tokenizer, texts)
     results: list[Any] = [None] * len(given)
     program = _program(model, "outputs", _outputs)
@@ -218,6 +225,8 @@ def _firsts(layout: Layout) -> NDArray[np.int32]:
 
 
 def _check_encoder(model: Transformer, what: str) -> None:
+    if model.config.num_decoder_layers:
+        raise ConfigError(f"{what} needs a masked language model, and an encoder-decoder writes its answers: use bert4k.generate().")
     if "mlm" not in model.parts:
         raise ConfigError(f"{what} needs the model's output layer over the vocabulary. Load it with outputs=('mlm',).")
     if model.mask != masks.encoder:

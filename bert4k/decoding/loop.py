@@ -36,8 +36,9 @@ from bert4k.positions import Places
 class Sources(NamedTuple):
     """What the sources leave behind: all that a step needs to know of them."""
 
-    tokens: masks.Tokens  # [B, S + T], of the sources and of the target slots
+    tokens: masks.Tokens  # [B, S + T], of the sources and of the target slots; of an encoder-decoder, S is what starts the target
     cache: tuple[KeysValues, ...]  # one for each attention layer, [B, N, S, D]
+    memory: Any = ()  # what else the model computes of them (`Transformer.memory`)
 
 
 class State(NamedTuple):
@@ -56,6 +57,7 @@ class Request(NamedTuple):
     segment_ids: Any  # int32 [B, S]
     real: Any  # bool [B, S]
     uniform: Any  # float32 [B, W, T], the random numbers of the run
+    start: Any  # int32 [P], what stands before a text of its own
     end: Any  # int32 scalar, the token that ends a text
     mask: Any  # int32 scalar, [MASK]
     limit: Any  # int32 scalar, at most T
@@ -90,17 +92,18 @@ class Program:
 
     def prefill(self, request: Request) -> tuple[Any, Sources]:
         """One pass over the sources: log-probabilities [B, V] of the first new token, and the sources' cache."""
-        rows, length = request.token_ids.shape
-        segments = ops.concatenate([request.segment_ids, ops.full((rows, self.slots), self.segment, "int32")], axis=1)
-        real = ops.concatenate([request.real, ops.ones((rows, self.slots), "bool")], axis=1)
-        tokens = self.model.mask.tokens(segments, real)
-        token_ids, seen = request.token_ids, length
-        last = ops.max(ops.where(request.real, ops.arange(length, dtype="int32")[None], 0), axis=1)
+        memory = self.model.memory(request.token_ids, request.segment_ids, request.real)
+        token_ids, segments, real = self.model.prompt(request.token_ids, request.segment_ids, request.real, request.start)
+        rows, length = token_ids.shape
+        last = ops.max(ops.where(real, ops.arange(length, dtype="int32")[None], 0), axis=1)
+        segments = ops.concatenate([segments, ops.full((rows, self.slots), self.segment, "int32")], axis=1)
+        real = ops.concatenate([real, ops.ones((rows, self.slots), "bool")], axis=1)
+        tokens, seen = self.model.writing_mask.tokens(segments, real), length
         if self.cloze:  # the first new token is told by a [MASK] behind the sources, which none of them sees
             token_ids = ops.concatenate([token_ids, ops.broadcast_to(request.mask, (rows, 1))], axis=1)
             seen, last = length + 1, ops.full_like(last, length)
         looking = tokens.rows(0, seen)
-        allowed, position_ids = self.model.mask(looking, looking), self.position_ids(looking)
+        allowed, position_ids = self.model.writing_mask(looking, looking), self.position_ids(looking)
         cache: list[KeysValues] = []
 
         def attend(attention: Attention, x: Any) -> Any:
@@ -108,9 +111,9 @@ class Program:
             cache.append(KeysValues(*(part[:, :, :length] for part in memory)))
             return attention.attend(x, memory, allowed, places=Places(position_ids, position_ids))
 
-        x = self.model.run(token_ids, segments[:, :seen], position_ids, attend)
+        x = self.model.write(token_ids, segments[:, :seen], position_ids, attend, memory)
         x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
-        return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache))
+        return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache), memory)
 
     def step(
         self, sources: Sources, cache: tuple[KeysValues, ...], token: Any, slot: Any, writer: Any
@@ -122,7 +125,7 @@ class Program:
         flat = (rows, width * count)
         slot = ops.reshape(slot, flat)
         looking = sources.tokens.at(length + slot)
-        allowed = self.model.mask(looking, sources.tokens)  # [B, 1, W x Q, S + T]
+        allowed = self.model.writing_mask(looking, sources.tokens)  # [B, 1, W x Q, S + T]
         places = Places(self.position_ids(looking), self.position_ids(sources.tokens))
         if width > 1:
             hypothesis = ops.arange(width, dtype="int32")
@@ -139,7 +142,8 @@ class Program:
             new.append(target)
             return x
 
-        x = self.model.run(ops.reshape(token, flat), ops.full(flat, self.segment, "int32"), places.queries, attend)
+        segments = ops.full(flat, self.segment, "int32")
+        x = self.model.write(ops.reshape(token, flat), segments, places.queries, attend, sources.memory)
         if self.cloze:  # only the [MASK]s are asked
             x, count = x[:, count - 1 :: count], 1
         log_probs = self.log_probs(x)
@@ -147,7 +151,7 @@ class Program:
 
     def log_probs(self, x: Any) -> Any:
         """Log-probabilities over the vocabulary, float32 [B, L, V], from the last layer's x [B, L, H]."""
-        return ops.log_softmax(ops.cast(self.model.head("mlm", x), "float32"), axis=-1)
+        return ops.log_softmax(ops.cast(self.model.head(self.model.vocabulary_output, x), "float32"), axis=-1)
 
     def begin(self, request: Request) -> tuple[Sources, State]:
         """The state after the first token."""

@@ -120,9 +120,9 @@ def main() -> None:
         sources = ["".join(tokenizer.vocabulary[index] for index in row) for row in rng.integers(5, len(tokenizer), (batch, LENGTH - 1))]
         sampler = bert4k.greedy() if beams == 1 else bert4k.beam(beams)
         rows = generation._encode(model, tokenizer, sources, LENGTH)
-        program = generation._program(model, sampler, generation._rules(tokenizer, LENGTH, 0, 1.0), LENGTH, False, 0)
+        program = generation._program(model, sampler, generation._rules(model, tokenizer, LENGTH, 0, 1.0), LENGTH, False, 0)
         run = decoder(program)
-        request = generation._request(tokenizer, rows, [], LENGTH, generation.random_numbers(rows, sampler, LENGTH))
+        request = generation._request(model, tokenizer, rows, [], LENGTH, generation.random_numbers(rows, sampler, LENGTH))
         request = keras.tree.map_structure(keras.ops.convert_to_tensor, request)
         context, state = run.begin(request)
 
