@@ -12,11 +12,12 @@ from typing import Any
 import keras
 
 from bert4k.config import Config
-from bert4k.layers import Attention
+from bert4k.convolution import Convolution
+from bert4k.layers import ACTIVATIONS, Attention
 from bert4k.parts import Maker
 
 Parts = Mapping[str, keras.layers.Layer]
-Attend = Callable[[Attention, Any], Any]
+Attend = Callable[[Attention | Convolution, Any], Any]
 
 
 class PostNorm:
@@ -32,7 +33,7 @@ class PostNorm:
         maker.norm(f"{block}/feed_forward_norm")
 
     def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
-        """x [B, L, H] after the layer called `block`; `attend(layer, x)` runs an Attention layer."""
+        """x [B, L, H] after the layer called `block`; `attend(layer, x)` runs a layer in which tokens look at others."""
         x = parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
         return parts[f"{block}/feed_forward_norm"](x + self.fed(parts, block, x))
 
@@ -40,7 +41,10 @@ class PostNorm:
         return parts["dropout"](attend(parts[f"{block}/attention"], x))
 
     def fed(self, parts: Parts, block: str, x: Any) -> Any:
-        return parts["dropout"](parts[f"{block}/feed_forward/outer"](parts[f"{block}/feed_forward/inner"](x)))
+        inner = parts[f"{block}/feed_forward/inner"](x)
+        if f"{block}/feed_forward/gate" in parts:
+            inner = inner * parts[f"{block}/feed_forward/gate"](x)
+        return parts["dropout"](parts[f"{block}/feed_forward/outer"](inner))
 
 
 class PreNorm(PostNorm):
@@ -51,6 +55,35 @@ class PreNorm(PostNorm):
     def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
         x = x + self.attended(parts, block, parts[f"{block}/attention_norm"](x), attend)
         return x + self.fed(parts, block, parts[f"{block}/feed_forward_norm"](x))
+
+
+class PreNormButFirst(PreNorm):
+    """As `PreNorm`, but layer 0 attends to the embeddings as they are, since they have just been normalised (ModernBERT, arXiv:2412.13663)."""
+
+    def make(self, maker: Maker, block: str) -> None:
+        super().make(maker, block)
+        if block == "block_0":
+            maker.add(keras.layers.Identity, f"{block}/attention_norm")
+
+
+class Convolved(PostNorm):
+    """As `PostNorm`; what goes into layer 0 is convolved, too, and its sum with what comes out normalised (DeBERTa-v2, as released at
+    github.com/microsoft/DeBERTa). Without a convolution where its kernel has the size 0."""
+
+    def make(self, maker: Maker, block: str) -> None:
+        super().make(maker, block)
+        config = maker.config
+        if block == "block_0" and config.conv_kernel_size:
+            maker.add(Convolution, f"{block}/convolution", config.conv_kernel_size, kernel_initializer=maker.random())
+            maker.add(keras.layers.Activation, f"{block}/convolution_activation", ACTIVATIONS[config.conv_act])
+            maker.norm(f"{block}/convolution_norm")
+
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend) -> Any:
+        out = super().__call__(parts, block, x, attend)
+        if f"{block}/convolution" not in parts:
+            return out
+        convolved = parts["dropout"](attend(parts[f"{block}/convolution"], x))
+        return parts[f"{block}/convolution_norm"](out + parts[f"{block}/convolution_activation"](convolved))
 
 
 class Gated(PostNorm):
@@ -64,7 +97,13 @@ class Gated(PostNorm):
         return parts[f"{block}/attention_norm"](x + self.attended(parts, block, x, attend))
 
 
-BLOCKS: dict[str, PostNorm] = {"post_norm": PostNorm(), "pre_norm": PreNorm(), "gated": Gated()}
+BLOCKS: dict[str, PostNorm] = {
+    "post_norm": PostNorm(),
+    "pre_norm": PreNorm(),
+    "pre_norm_but_first": PreNormButFirst(),
+    "convolved": Convolved(),
+    "gated": Gated(),
+}
 
 
 def block_of(config: Config) -> PostNorm:

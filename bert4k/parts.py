@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 
 from bert4k.config import Config
+from bert4k.disentangled import DisentangledAttention, Distances
 from bert4k.gated_attention import GatedAttention
 from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
 from bert4k.positions import in_attention
 
-NORMS = {"layer": keras.layers.LayerNormalization, "unit": UnitNormalization, "rms": RootMeanSquareNormalization}
+NORMS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "layer": keras.layers.LayerNormalization,
+    "layer_without_bias": partial(keras.layers.LayerNormalization, center=False),
+    "unit": UnitNormalization,
+    "rms": RootMeanSquareNormalization,
+}
 
 
 class Maker:
-    """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy."""
+    """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy.
+
+    "positions", where attention has weights for them, is a part that all its layers share."""
 
     def __init__(self, config: Config, dtype: Any) -> None:
         self.config, self.dtype = config, dtype
         self.parts: dict[str, keras.layers.Layer] = {}
-        self.positions = in_attention(config)
+        self.kinds: dict[Any, Any] = {}  # what attention does with positions, by its description: most layers do the same
+        if config.position == "disentangled":
+            self.norm("positions_norm")
+            sizes = (config.position_buckets, config.max_relative_position, config.max_position_embeddings, config.hidden_size)
+            shared = {"norm": self.parts["positions_norm"], "embeddings_initializer": self.random()}
+            self.add(Distances, "positions", *sizes, **shared)
 
-    def add(self, kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
+    def add(self, kind: Callable[..., keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
         """A layer of any kind, with the arguments of its constructor."""
         self.parts[name] = kind(*args, name=name.replace("/", "_"), dtype=self.dtype, **kwargs)
 
@@ -42,27 +58,41 @@ class Maker:
             self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
 
     def attention(self, name: str) -> None:
-        heads, size = self.config.num_attention_heads, self.config.head_size
-        self.add(Attention, name, num_heads=heads, head_size=size, **self._attending())
+        config, kind = self.config, Attention
+        sizes: dict[str, Any] = {"num_heads": config.num_attention_heads, "head_size": config.head_size}
+        if config.position == "disentangled":
+            kind, sizes["distance_dropout"] = DisentangledAttention, config.hidden_dropout_prob
+        self.add(kind, name, **sizes, **self._attending(name))
 
     def gated_attention(self, name: str) -> None:
         config = self.config
         sizes = {"value_size": config.intermediate_size, "head_size": config.head_size}
-        self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending())
+        self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending(name))
 
-    def _attending(self) -> dict[str, Any]:
+    def positions(self, name: str) -> Any:
+        """What the attention layer called `name` ("block_3/attention") does with positions."""
+        if "positions" in self.parts:
+            return self.parts["positions"]
+        number = re.match(r"block_(\d+)/", name)
+        layer = int(number[1]) if number else 0
+        kind = in_attention(self.config, layer)
+        return self.kinds.setdefault(kind, kind)
+
+    def _attending(self, name: str) -> dict[str, Any]:
         """What every kind of attention is told."""
         config = self.config
         return {
             "dropout": config.attention_probs_dropout_prob,
             "initializer": self.random(),
-            "positions": self.positions,
+            "positions": self.positions(name),
             "use_bias": config.use_bias,
             "output_size": config.hidden_size,
         }
 
     def feed_forward(self, name: str) -> None:
-        """The two dense layers `name`/inner and `name`/outer."""
+        """The two dense layers `name`/inner and `name`/outer, and `name`/gate where there is one."""
         config = self.config
         self.dense(f"{name}/inner", config.intermediate_size, ACTIVATIONS[config.hidden_act], config.use_bias)
+        if config.feed_forward == "gated":
+            self.dense(f"{name}/gate", config.intermediate_size, use_bias=config.use_bias)
         self.dense(f"{name}/outer", config.hidden_size, use_bias=config.use_bias)

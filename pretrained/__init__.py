@@ -14,7 +14,9 @@ from bert4k.pretrained import (
     google_gau,
     huggingface_albert,
     huggingface_bert,
+    huggingface_deberta,
     huggingface_electra,
+    huggingface_modernbert,
     huggingface_roberta,
 )
 
@@ -27,6 +29,8 @@ _FILES = (
     huggingface_albert,
     huggingface_electra,
     huggingface_roberta,
+    huggingface_deberta,
+    huggingface_modernbert,
 )
 # (family, layout) -> its table.
 TABLES: dict[tuple[str, str], Table] = {(table.family, table.layout): table for file in _FILES for table in file.TABLES}

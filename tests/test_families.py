@@ -7,6 +7,7 @@ transformers makes of them; where it has no such model, and for masks and caches
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class Case:
 
 _BERT_HEADS = {"mlm": "prediction_logits", "nsp": "seq_relationship_logits"}
 _ALBERT_HEADS = {"mlm": "prediction_logits", "nsp": "sop_logits"}
+_DISTANCES = {"position_buckets": 4, "max_relative_position": 16}
 CASES = {
     "BERT": Case("bert", {}, _BERT_HEADS),
     "BERT without segments": Case("bert", {"type_vocab_size": 0}),
@@ -88,11 +90,17 @@ CASES = {
     "GAU-alpha": Case("gau_alpha", {"num_attention_heads": 1, "attention_head_size": 10}),
     "RoBERTa": Case("roberta", {"position_offset": 2}, {"mlm": "logits"}),
     "XLM-RoBERTa": Case("xlm_roberta", {"position_offset": 2}, {"mlm": "logits"}),
+    "DeBERTa-v2": Case("deberta_v2", {**_DISTANCES, "conv_kernel_size": 3, "conv_act": "gelu"}, {"mlm": "logits"}),
+    "DeBERTa-v2 with positions": Case("deberta_v2", {**_DISTANCES, "position_biased_input": True}, {"mlm": "logits"}),
+    "DeBERTa-v2 with segments": Case("deberta_v2", {**_DISTANCES, "conv_kernel_size": 5, "type_vocab_size": 2}, {"mlm": "logits"}),
+    "ModernBERT": Case("modernbert", {"local_attention": 6}, {"mlm": "logits"}),
+    "ModernBERT, all layers global": Case("modernbert", {"global_attn_every_n_layers": 1, "hidden_act": "silu"}, {"mlm": "logits"}),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 IN_TRANSFORMERS = [name for name, case in CASES.items() if case.theirs]
 # One of each kind, for what takes long.
 KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "GAU-alpha", "RoBERTa"]
+KINDS += ["DeBERTa-v2", "ModernBERT"]
 
 
 def build(name: str, outputs: tuple[str, ...] | None = None, **changes: Any) -> Transformer:
@@ -158,7 +166,7 @@ def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -
     token_ids, segment_ids = (torch.tensor(batch[key], dtype=torch.long) for key in ("token_ids", "segment_ids"))
     out = model(
         input_ids=token_ids,
-        token_type_ids=segment_ids,
+        **({"token_type_ids": segment_ids} if "token_type_ids" in inspect.signature(model.forward).parameters else {}),
         attention_mask=(token_ids != pad).long(),
         output_hidden_states=True,
         return_dict=True,
@@ -167,12 +175,13 @@ def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -
 
 
 def hidden_states(model: Transformer, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """What the hooks give after the embeddings and after each layer."""
+    """What the hooks give after the embeddings and after each layer, the last one normalised."""
     segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
     x = model.embed(batch["token_ids"], segment_ids, position_ids)
     states = [x]
     for index in range(model.config.num_hidden_layers):
         states.append(x := model.block(index, x, lambda attention, x: attention(x, allowed, position_ids)))
+    states[-1] = model.parts["final_norm"](x) if "final_norm" in model.parts else x
     return [numpy(state) for state in states]
 
 
