@@ -63,7 +63,7 @@ class PreNormButFirst(PreNorm):
     def make(self, maker: Maker, block: str) -> None:
         super().make(maker, block)
         if block == "block_0":
-            maker.add(keras.layers.Identity, f"{block}/attention_norm")
+            maker.add(keras.layers.Activation, f"{block}/attention_norm", "linear")  # keras.layers.Identity cannot tell its config
 
 
 class Convolved(PostNorm):

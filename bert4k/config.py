@@ -47,7 +47,7 @@ _COMMON = frozenset(
 
 POSITIONS = ("absolute", "relative", "rotary", "rotary_halves", "disentangled")
 BLOCKS = ("post_norm", "pre_norm", "pre_norm_but_first", "convolved", "gated")
-NORMS = ("layer", "layer_without_bias", "unit", "rms")
+NORMS = ("layer", "unit", "rms", "layer_without_bias")
 FEED_FORWARDS = ("plain", "gated")
 MLM_HEADS = ("transformed", "plain")
 PROJECTIONS = ("if_needed", "all", "tokens")
@@ -181,7 +181,9 @@ class Config:
             raise ConfigError(
                 f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."
             )
-        if self.groups != self.num_hidden_layers and (self.global_attn_every_n_layers > 1 or self.block in ("pre_norm_but_first", "convolved")):
+        if self.groups != self.num_hidden_layers and (
+            self.global_attn_every_n_layers > 1 or self.block in ("pre_norm_but_first", "convolved")
+        ):
             raise ConfigError(
                 f"num_hidden_groups is {self.groups} for {self.num_hidden_layers} layers, which differ in what they see or how they are"
                 " joined and so cannot be shared. Leave num_hidden_groups out."
@@ -189,7 +191,9 @@ class Config:
         for name in ("global_rope_theta", "local_rope_theta"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or value <= 1:
-                raise ConfigError(f"{name} is {value!r}; expected a number above 1, such as 10000.0. Correct the config file or the override.")
+                raise ConfigError(
+                    f"{name} is {value!r}; expected a number above 1, such as 10000.0. Correct the config file or the override."
+                )
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads;"

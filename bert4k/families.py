@@ -268,13 +268,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "modernbert": Family(
         title="ModernBERT",
-        source="Warner et al. 2024, arXiv:2412.13663; in Chinese Zhao et al. 2025, arXiv:2510.12285",
+        source="Warner et al. 2024, arXiv:2412.13663; in Chinese huggingface.co/TurboPascal/ChineseModernBert",
         outputs=("sequence", "mlm"),
         values={"block": "pre_norm_but_first", "position": "rotary_halves", "norm": "layer_without_bias", "use_bias": False}
         | {"feed_forward": "gated", "type_vocab_size": 0, "layer_norm_eps": 1e-5}
         | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **_MODERN_KINDS},
         keys={name: name for name in _MODERN_KINDS},
-        only=dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), False) | {"decoder_bias": True, "mlp_dropout": 0.0},
+        only=dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), False)
+        | {"decoder_bias": True, "mlp_dropout": 0.0},
         without_effect=_MODERN_WITHOUT_EFFECT,
         marks=frozenset({_EVERY}),
         model_type="modernbert",
