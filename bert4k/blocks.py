@@ -58,7 +58,7 @@ class PreNorm(PostNorm):
 
 
 class PreNormButFirst(PreNorm):
-    """As `PreNorm`, but layer 0 attends to the embeddings as they are, since they have just been normalised (ModernBERT, arXiv:2412.13663)."""
+    """As `PreNorm`, but layer 0 attends to the embeddings as they are, which have just been normalised (ModernBERT, arXiv:2412.13663)."""
 
     def make(self, maker: Maker, block: str) -> None:
         super().make(maker, block)

@@ -86,15 +86,16 @@ class Config:
     "rotary_halves" (`bert4k.positions`) or "disentangled" (`bert4k.disentangled`). max_relative_position: from where on relative distances
     count as one; position_buckets: how many of them "disentangled" tells apart on either side; position_biased_input: whether rows of
     positions are added to the embedding as well. global_attn_every_n_layers: of "rotary_halves", every which layer looks as far as it may,
-    with the angles of global_rope_theta; the others look at local_attention tokens around them, with those of local_rope_theta. position_offset: rows of the table
-    before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and
-    1 a row that every token has.
+    with the angles of global_rope_theta; the others look at local_attention tokens around them, with those of local_rope_theta.
+    position_offset: rows of the table before that of position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row
+    in the embedding; 0 is none, and 1 a row that every token has.
     embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
-    norm: "layer"; "layer_without_bias", which learns a gain alone; "rms", which divides by the root of the mean square and learns a gain; or "unit", which learns nothing.
-    use_bias: whether dense layers of the blocks, and that of the MLM head, have a bias. feed_forward: "plain", or "gated" by a
-    second dense layer beside the activated one (Shazeer 2020, arXiv:2002.05202). conv_kernel_size, conv_act: of "convolved" blocks, how many
-    neighbours the convolution sees, 0 for none, and what activates it. mlm_head: "transformed" (a dense layer and a norm before the product with
-    the embedding, a bias after it) or "plain" (the product alone).
+    norm: "layer"; "layer_without_bias", which learns a gain alone; "rms", which divides by the root of the mean square and learns a gain;
+    or "unit", which learns nothing. use_bias: whether dense layers of the blocks, and that of the MLM head, have a bias.
+    feed_forward: "plain", or "gated" by a second dense layer beside the activated one (Shazeer 2020, arXiv:2002.05202). conv_kernel_size,
+    conv_act: of "convolved" blocks, how many neighbours the convolution sees, 0 for none, and what activates it.
+    mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or "plain" (the product
+    alone).
 
     Raises `ConfigError` when values contradict each other.
     """

@@ -25,7 +25,7 @@ class Convolution(keras.layers.Layer):
         self.size = size
         self.kernel_initializer, self.bias_initializer = map(keras.initializers.get, (kernel_initializer, bias_initializer))
 
-    def build(self, x_shape: tuple[int | None, ...]) -> None:
+    def build(self, x_shape: tuple[Any, ...]) -> None:
         width = x_shape[-1]
         self.kernel = self.add_weight(name="kernel", shape=(width, self.size * width), initializer=self.kernel_initializer)
         self.bias = self.add_weight(name="bias", shape=(width,), initializer=self.bias_initializer)
@@ -37,7 +37,7 @@ class Convolution(keras.layers.Layer):
         return self.attend(x, self.keys_values(x, position_ids), allowed, Places(position_ids, position_ids))
 
     def keys_values(self, x: Any, position_ids: Any = None) -> KeysValues:
-        """What x [B, L, H] is to those at each distance, [B, T, L, H]. There are no keys: what stands for them, [B, 1, L, 1], is not read."""
+        """What x [B, L, H] is to those at each distance, [B, T, L, H]. There are no keys: what stands in their place is not read."""
         batch, length, width = ops.shape(x)
         values = ops.reshape(ops.matmul(x, ops.cast(self.kernel, x.dtype)), (batch, length, self.size, width))
         return KeysValues(x[:, None, :, :1], ops.transpose(values, (0, 2, 1, 3)))

@@ -73,7 +73,7 @@ def _write_offset(values: Values) -> Values:
 
 def _read_deberta(values: Values) -> Values:
     """With what transformers does where a file says nothing (`models/deberta_v2/modeling_deberta_v2.py`)."""
-    unsaid = {"relative_attention": False, "share_att_key": False, "norm_rel_ebd": "none", "pos_att_type": []}
+    unsaid: Values = {"relative_attention": False, "share_att_key": False, "norm_rel_ebd": "none", "pos_att_type": []}
     values = unsaid | {"position_buckets": -1, "position_biased_input": True, "max_relative_position": -1} | values
     if values["max_relative_position"] < 1:
         values["max_relative_position"] = values.get("max_position_embeddings", 512)
@@ -253,7 +253,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "deberta_v2": Family(
         title="DeBERTa-v2",
-        source="He et al. 2020, arXiv:2006.03654; github.com/microsoft/DeBERTa; in Chinese github.com/IDEA-CCNL/Fengshenbang-LM (Erlangshen)",
+        source="He et al. 2020, arXiv:2006.03654; github.com/microsoft/DeBERTa; in Chinese github.com/IDEA-CCNL/Fengshenbang-LM",
         outputs=("sequence", "mlm"),
         values={"block": "convolved", "position": "disentangled", "position_buckets": 256, "max_relative_position": 512}
         | {"type_vocab_size": 0, "layer_norm_eps": 1e-7},

@@ -88,7 +88,7 @@ class Attention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.use_bias, self.output_size = use_bias, output_size
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
-        self.positions = Absolute() if positions is None else positions
+        self.positions: Any = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
         self.projections = self.make_projections()
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None

@@ -58,7 +58,8 @@ class Maker:
             self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
 
     def attention(self, name: str) -> None:
-        config, kind = self.config, Attention
+        config = self.config
+        kind: type[Attention] = Attention
         sizes: dict[str, Any] = {"num_heads": config.num_attention_heads, "head_size": config.head_size}
         if config.position == "disentangled":
             kind, sizes["distance_dropout"] = DisentangledAttention, config.hidden_dropout_prob

@@ -1,7 +1,8 @@
 """How a model knows where its tokens stand: one class for each kind of position.
 
 A kind may act on queries and keys when they are made (`turned`), on their products (`scores`), on what is gathered from the values
-(`values`) and on who sees whom (`seen`); it does nothing where its class says nothing. Absolute positions are rows of a table in the embedding, so they do nothing here.
+(`values`) and on who sees whom (`seen`); it does nothing where its class says nothing. Absolute positions are rows of a table in the
+embedding, so they do nothing here.
 
 All that is known of a token's place is its position id. Cached decoding is therefore the same code with other arrays: the query is one
 token, the keys are the cache's slots, each turned by its own position when it was written, and `Places` says where both stand.
