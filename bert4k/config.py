@@ -178,6 +178,10 @@ class Config:
             raise ConfigError(
                 f"A plain MLM head multiplies {self.hidden_size} numbers with an embedding of {self.embedding_width}; both must be equal."
             )
+        if self.conv_kernel_size and self.conv_kernel_size % 2 == 0:
+            raise ConfigError(
+                f"conv_kernel_size is {self.conv_kernel_size}; expected an odd number, as many neighbours on either side, or 0."
+            )
         if self.position in ("rotary", "rotary_halves") and self.head_size % 2:
             raise ConfigError(
                 f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."

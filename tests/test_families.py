@@ -508,6 +508,7 @@ _DEBERTA |= {"pos_att_type": ["p2c", "c2p"]}
         ({"model_type": "modernbert", "norm_bias": True}, "norm_bias = True; only False"),
         ({"global_attn_every_n_layers": 3, "num_hidden_groups": 2}, "differ in what they see"),
         ({"global_rope_theta": 0.5}, "global_rope_theta is 0.5; expected a number above 1"),
+        ({"conv_kernel_size": 4}, "conv_kernel_size is 4; expected an odd number"),
         ({"conv_act": "swiglu"}, "conv_act is 'swiglu'"),
         ({"mlm_head": "plain", "embedding_size": 128}, "plain MLM head multiplies 768 numbers with an embedding of 128"),
         ({"use_bias": 0}, "use_bias is 0; expected true or false"),
