@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bert4k import canvas, masks
 from bert4k.backend import compiled
+from bert4k.convolution import Convolution
 from bert4k.decoding.batches import bucket, length_bucket
 from bert4k.errors import ConfigError, did_you_mean
 from bert4k.layers import Attention
@@ -195,8 +196,10 @@ def _probabilities(model: Transformer, token_ids: Any, segment_ids: Any, positio
     found = []
     places = Places(position_ids, position_ids)
 
-    def attend(layer: Attention, x: Any) -> Any:
+    def attend(layer: Attention | Convolution, x: Any) -> Any:
         memory = layer.keys_values(x, position_ids)
+        if isinstance(layer, Convolution):
+            return layer.attend(x, memory, allowed, places)
         weights = layer.probabilities(x, memory, allowed, places)
         found.append(ops.cast(weights, "float32"))
         return layer.gather(x, weights, memory, places)

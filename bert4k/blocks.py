@@ -12,11 +12,12 @@ from typing import Any
 import keras
 
 from bert4k.config import Config
-from bert4k.layers import Attention
+from bert4k.convolution import Convolution
+from bert4k.layers import ACTIVATIONS, Attention
 from bert4k.parts import Maker
 
 Parts = Mapping[str, keras.layers.Layer]
-Attend = Callable[[Attention, Any], Any]
+Attend = Callable[[Attention | Convolution, Any], Any]
 
 
 class PostNorm:
@@ -64,6 +65,35 @@ class PreNorm(PostNorm):
         return x + self.fed(parts, f"{block}/feed_forward", parts[f"{block}/feed_forward_norm"](x))
 
 
+class PreNormButFirst(PreNorm):
+    """As `PreNorm`, but layer 0 attends to the embeddings as they are, which have just been normalised (ModernBERT, arXiv:2412.13663)."""
+
+    def make(self, maker: Maker, block: str, cross: Any = None) -> None:
+        super().make(maker, block, cross)
+        if block == "block_0":
+            maker.add(keras.layers.Activation, f"{block}/attention_norm", "linear")  # keras.layers.Identity cannot tell its config
+
+
+class Convolved(PostNorm):
+    """As `PostNorm`; what goes into layer 0 is convolved, too, and its sum with what comes out normalised (DeBERTa-v2, as released at
+    github.com/microsoft/DeBERTa). Without a convolution where its kernel has the size 0."""
+
+    def make(self, maker: Maker, block: str, cross: Any = None) -> None:
+        super().make(maker, block, cross)
+        config = maker.config
+        if block == "block_0" and config.conv_kernel_size:
+            maker.add(Convolution, f"{block}/convolution", config.conv_kernel_size, kernel_initializer=maker.random())
+            maker.add(keras.layers.Activation, f"{block}/convolution_activation", ACTIVATIONS[config.conv_act])
+            maker.norm(f"{block}/convolution_norm")
+
+    def __call__(self, parts: Parts, block: str, x: Any, attend: Attend, look: Attend | None = None) -> Any:
+        out = super().__call__(parts, block, x, attend, look)
+        if f"{block}/convolution" not in parts:
+            return out
+        convolved = parts["dropout"](attend(parts[f"{block}/convolution"], x))
+        return parts[f"{block}/convolution_norm"](out + parts[f"{block}/convolution_activation"](convolved))
+
+
 class Gated(PostNorm):
     """Attention and feed-forward are one gated unit (GAU-alpha, Su 2022, kexue.fm/archives/9052); its sum is normalised."""
 
@@ -94,6 +124,8 @@ class FeedForwardNorms(PostNorm):
 BLOCKS: dict[str, PostNorm] = {
     "post_norm": PostNorm(),
     "pre_norm": PreNorm(),
+    "pre_norm_but_first": PreNormButFirst(),
+    "convolved": Convolved(),
     "feed_forward_norms": FeedForwardNorms(),
     "gated": Gated(),
 }

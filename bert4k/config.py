@@ -45,10 +45,10 @@ _COMMON = frozenset(
     """.split()
 )
 
-POSITIONS = ("absolute", "relative", "rotary", "bucketed")
+POSITIONS = ("absolute", "relative", "rotary", "rotary_halves", "bucketed", "disentangled")
 CROSS_POSITIONS = ("absolute", "bucketed")
-BLOCKS = ("post_norm", "pre_norm", "feed_forward_norms", "gated")
-NORMS = ("layer", "unit", "rms")
+BLOCKS = ("post_norm", "pre_norm", "pre_norm_but_first", "feed_forward_norms", "convolved", "gated")
+NORMS = ("layer", "unit", "rms", "layer_without_bias")
 FEED_FORWARDS = ("plain", "gated")
 MLM_HEADS = ("transformed", "plain")
 LOGITS = ("tied", "tied_bias", "untied")
@@ -68,10 +68,10 @@ _KINDS = {
 _LEAST = dict.fromkeys(
     """
     vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings embedding_size
-    num_hidden_groups max_relative_position attention_head_size position_buckets
+    num_hidden_groups max_relative_position attention_head_size position_buckets global_attn_every_n_layers local_attention
     """.split(),
     1,
-) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset", "num_decoder_layers"), 0)
+) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset", "num_decoder_layers", "conv_kernel_size"), 0)
 # Sizes that follow from others where they are None.
 _USUAL = ("embedding_size", "num_hidden_groups", "attention_head_size")
 
@@ -96,14 +96,22 @@ class Config:
     the MLM output uses again; "if_needed", all when the sizes differ. num_hidden_groups: how many different layers there are, each used
     for num_hidden_layers / num_hidden_groups layers in a row; None is one for each layer. attention_head_size: width of a head; None is
     hidden_size / num_attention_heads. attention_scale: whether products of queries and keys are divided by its square root.
-    position: "absolute", "relative", "rotary" or "bucketed" (`bert4k.positions`). max_relative_position: from where on relative distances
-    count as one. position_buckets: how many distances "bucketed" tells apart. position_offset: rows of the table before that of position 0.
-    type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and 1 a row that every token has.
+
+    position: "absolute", "relative", "rotary", "rotary_halves", "bucketed" (`bert4k.positions`) or "disentangled" (`bert4k.disentangled`).
+    max_relative_position: from where on relative distances count as one; position_buckets: how many distances "bucketed" tells apart, and
+    "disentangled" on either side; position_biased_input: whether rows of positions are added to the embedding as well.
+    global_attn_every_n_layers: of "rotary_halves", every which layer looks as far as it may, with the angles of global_rope_theta; the
+    others look at local_attention tokens around them, with those of local_rope_theta. position_offset: rows of the table before that of
+    position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and 1 a row that
+    every token has.
+
     embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
-    norm: "layer"; "rms", which divides by the root of the mean square and learns a gain; or "unit", which learns nothing.
-    use_bias: whether dense layers of the blocks have a bias. feed_forward: "plain", or "gated" by a second dense layer beside the activated
-    one (Shazeer 2020, arXiv:2002.05202). mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias
-    after it) or "plain" (the product alone).
+    norm: "layer"; "layer_without_bias", which learns a gain alone; "rms", which divides by the root of the mean square and learns a gain;
+    or "unit", which learns nothing. use_bias: whether dense layers of the blocks, and that of the MLM head, have a bias.
+    feed_forward: "plain", or "gated" by a second dense layer beside the activated one (Shazeer 2020, arXiv:2002.05202). conv_kernel_size,
+    conv_act: of "convolved" blocks, how many neighbours the convolution sees, 0 for none, and what activates it.
+    mlm_head: "transformed" (a dense layer and a norm before the product with the embedding, a bias after it) or "plain" (the product
+    alone).
 
     num_decoder_layers: layers of a decoder of its own, which looks at the encoder (`bert4k.encoder_decoder`); 0 is none. Of the decoder
     are, too: cross_position, what its attention to the encoder does with positions; logits, its output layer: "tied" to the embedding,
@@ -149,6 +157,13 @@ class Config:
     logits_scaled: bool = False
     decoder_start: tuple[int, ...] = ()
     decoder_end: int | None = None
+    position_biased_input: bool = False
+    conv_kernel_size: int = 0
+    conv_act: str = "tanh"
+    global_attn_every_n_layers: int = 1
+    local_attention: int = 128
+    global_rope_theta: float = 10000.0
+    local_rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_act", _ACTIVATION_NAMES.get(str(self.hidden_act), self.hidden_act))
@@ -157,6 +172,8 @@ class Config:
                 f"hidden_act is {self.hidden_act!r}; known activations are {', '.join(ACTIVATIONS)}."
                 f"{did_you_mean(str(self.hidden_act), ACTIVATIONS)}"
             )
+        if self.conv_act not in ACTIVATIONS:
+            raise ConfigError(f"conv_act is {self.conv_act!r}; known activations are {', '.join(ACTIVATIONS)}.")
         checked(self.family)
         object.__setattr__(self, "decoder_start", tuple(self.decoder_start))
         heads = self.num_attention_heads if isinstance(self.num_attention_heads, int) else 0
@@ -180,17 +197,34 @@ class Config:
             raise ConfigError(
                 f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
             )
-        for name in ("use_bias", "embedding_norm", "attention_scale", "logits_scaled"):
+        for name in ("use_bias", "embedding_norm", "attention_scale", "logits_scaled", "position_biased_input"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; expected true or false. Correct the config file or the override.")
         if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
             raise ConfigError(
                 f"A plain MLM head multiplies {self.hidden_size} numbers with an embedding of {self.embedding_width}; both must be equal."
             )
-        if self.position == "rotary" and self.head_size % 2:
+        if self.conv_kernel_size and self.conv_kernel_size % 2 == 0:
+            raise ConfigError(
+                f"conv_kernel_size is {self.conv_kernel_size}; expected an odd number, as many neighbours on either side, or 0."
+            )
+        if self.position in ("rotary", "rotary_halves") and self.head_size % 2:
             raise ConfigError(
                 f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."
             )
+        if self.groups != self.num_hidden_layers and (
+            self.global_attn_every_n_layers > 1 or self.block in ("pre_norm_but_first", "convolved")
+        ):
+            raise ConfigError(
+                f"num_hidden_groups is {self.groups} for {self.num_hidden_layers} layers, which differ in what they see or how they are"
+                " joined and so cannot be shared. Leave num_hidden_groups out."
+            )
+        for name in ("global_rope_theta", "local_rope_theta"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or value <= 1:
+                raise ConfigError(
+                    f"{name} is {value!r}; expected a number above 1, such as 10000.0. Correct the config file or the override."
+                )
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads;"

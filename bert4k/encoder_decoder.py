@@ -76,7 +76,7 @@ class EncoderDecoder(Transformer):
             make.embedding("decoder/embeddings/position", config.position_offset + config.max_position_embeddings, config.hidden_size)
         if config.embedding_norm:
             make.norm("decoder/embeddings/norm")
-        cross = make.positions if config.cross_position == "bucketed" else Absolute()
+        cross = make.shared if config.cross_position == "bucketed" else Absolute()
         for index in range(config.num_decoder_layers):
             block_of(config).make(make, f"decoder/block_{index}", cross)
         if block_of(config).final_norm:

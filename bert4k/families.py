@@ -222,6 +222,55 @@ _T5_V1_1 = Family(
     }
 )
 
+
+def _read_deberta(values: Values) -> Values:
+    """With what transformers does where a file says nothing (`models/deberta_v2/modeling_deberta_v2.py`)."""
+    unsaid: Values = {"relative_attention": False, "share_att_key": False, "norm_rel_ebd": "none", "pos_att_type": []}
+    values = unsaid | {"position_buckets": -1, "position_biased_input": True, "max_relative_position": -1} | values
+    if values["max_relative_position"] < 1:
+        values["max_relative_position"] = values.get("max_position_embeddings", 512)
+    kinds = values["pos_att_type"] or []
+    return values | {"pos_att_type": sorted(kinds.lower().replace(" ", "").split("|") if isinstance(kinds, str) else kinds)}
+
+
+# What transformers calls in ModernBERT's file otherwise than in BERT's.
+_MODERN_NAMES = {
+    "norm_eps": "layer_norm_eps",
+    "hidden_activation": "hidden_act",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "embedding_dropout": "hidden_dropout_prob",
+}
+_EVERY = "global_attn_every_n_layers"
+
+
+def _read_modern(values: Values) -> Values:
+    """Files of before transformers 5 count layers (every n-th looks at everything) and name two thetas; later ones list `layer_types` and
+    `rope_parameters`."""
+    values = {**values, **{ours: values[theirs] for theirs, ours in _MODERN_NAMES.items() if theirs in values}}
+    values = {"pad_token_id": 50283} | {name: value for name, value in values.items() if name not in _MODERN_NAMES}
+    if kinds := values.pop("layer_types", None):
+        every = next((layer for layer, kind in enumerate(kinds) if layer and kind == "full_attention"), len(kinds))
+        if kinds != ["sliding_attention" if layer % every else "full_attention" for layer in range(len(kinds))]:
+            raise ConfigError(f"layer_types is {kinds}; only full_attention in every n-th layer, from the first on, is implemented.")
+        values[_EVERY] = every
+    for kind, rope in (values.pop("rope_parameters", None) or {}).items():
+        if rope.get("rope_type", "default") != "default":
+            raise ConfigError(f"rope_parameters has rope_type {rope['rope_type']!r} for {kind}; only 'default' is implemented.")
+        if "rope_theta" in rope:
+            values["local_rope_theta" if kind == "sliding_attention" else "global_rope_theta"] = rope["rope_theta"]
+    if values.pop("classifier_activation", "gelu") != values.get("hidden_act", "gelu"):
+        raise ConfigError("classifier_activation and hidden_activation differ; only one activation for layers and MLM head is implemented.")
+    return values
+
+
+def _write_modern(values: Values) -> Values:
+    """`hidden_act` and `layer_norm_eps` stay, as in the released files, beside their other names."""
+    named = {theirs: values[ours] for theirs, ours in _MODERN_NAMES.items()}
+    named["hidden_activation"] = {"gelu_tanh": "gelu_new"}.get(named["hidden_activation"], named["hidden_activation"])
+    values = {name: value for name, value in values.items() if not name.endswith("dropout_prob")}
+    return values | named | {"classifier_activation": named["hidden_activation"]}
+
+
 # Of summary_*, the heads of transformers that are trained anew for each task.
 _ELECTRA_WITHOUT_EFFECT = frozenset(
     "summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout generator_size".split()
@@ -311,6 +360,26 @@ _GPT2 = Family(
     architecture="GPT2LMHeadModel",
     read=_read_gpt2,
     write=_without_segments,
+)
+
+
+_DEBERTA_ONLY = {"relative_attention": True, "share_att_key": True, "norm_rel_ebd": "layer_norm", "pos_att_type": ["c2p", "p2c"]}
+_DEBERTA_KEYS = {
+    "max_relative_positions": "max_relative_position",
+    **{name: name for name in ("position_buckets", "position_biased_input", "conv_kernel_size", "conv_act")},
+}
+_MODERN_KINDS = {
+    _EVERY: 3,
+    "local_attention": 128,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+}
+# Of the heads that are trained anew for each task, of training, and of how it is computed.
+_MODERN_WITHOUT_EFFECT = frozenset(
+    """
+    classifier_pooling deterministic_flash_attn initializer_cutoff_factor reference_compile repad_logits_with_grad sparse_prediction
+    sparse_pred_ignore_index
+    """.split()
 )
 _ALBERT_ONLY = {"inner_group_num": 1, "net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "layers_to_keep": []}
 
@@ -508,6 +577,38 @@ FAMILIES: dict[str, Family] = {
         architecture="BartForConditionalGeneration",
         read=_read_bart,
         write_huggingface=_write_bart,
+    ),
+    "deberta_v2": Family(
+        title="DeBERTa-v2",
+        source="He et al. 2020, arXiv:2006.03654; github.com/microsoft/DeBERTa; in Chinese github.com/IDEA-CCNL/Fengshenbang-LM",
+        outputs=("sequence", "mlm"),
+        values={"block": "convolved", "position": "disentangled", "position_buckets": 256, "max_relative_position": 512}
+        | {"type_vocab_size": 0, "layer_norm_eps": 1e-7},
+        keys=_DEBERTA_KEYS,
+        only=_DEBERTA_ONLY | {"conv_groups": 1, "z_steps": 0},
+        without_effect=frozenset({"pooler_hidden_size", "pooler_dropout", "pooler_hidden_act", "legacy"}),
+        marks=frozenset({"norm_rel_ebd", "pos_att_type"}),
+        model_type="deberta-v2",
+        architecture="DebertaV2ForMaskedLM",
+        read=_read_deberta,
+        write=lambda values: values | _DEBERTA_ONLY,
+    ),
+    "modernbert": Family(
+        title="ModernBERT",
+        source="Warner et al. 2024, arXiv:2412.13663; in Chinese huggingface.co/TurboPascal/ChineseModernBert",
+        outputs=("sequence", "mlm"),
+        values={"block": "pre_norm_but_first", "position": "rotary_halves", "norm": "layer_without_bias", "use_bias": False}
+        | {"feed_forward": "gated", "type_vocab_size": 0, "layer_norm_eps": 1e-5}
+        | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **_MODERN_KINDS},
+        keys={name: name for name in _MODERN_KINDS},
+        only=dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), False)
+        | {"decoder_bias": True, "mlp_dropout": 0.0},
+        without_effect=_MODERN_WITHOUT_EFFECT,
+        marks=frozenset({_EVERY}),
+        model_type="modernbert",
+        architecture="ModernBertForMaskedLM",
+        read=_read_modern,
+        write=_write_modern,
     ),
 }
 

@@ -341,11 +341,18 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
     wrong = [layer for layer in layers if layer not in range(config.num_hidden_layers)]
     if wrong or len(layers) == 0:
         raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
-    count = len(layers)
+    count, every = len(layers), config.global_attn_every_n_layers
     if config.num_decoder_layers not in (0, config.num_hidden_layers):
         raise ConfigError(
             f"layers={list(layers)}: the encoder has {config.num_hidden_layers} layers and the decoder {config.num_decoder_layers}; some of"
             " both are kept only where these are equal. Load all of them."
+        )
+    differ = [layer for place, layer in enumerate(layers) if layer % every != place % every]
+    if differ or (config.block == "pre_norm_but_first" and layers[0] != 0):
+        raise ConfigError(
+            f"layers={list(layers)}: in this checkpoint every {every}th layer looks at all tokens, the others at those near by, and layer 0"
+            " has no norm before its attention; another order would make other layers of them. Begin with 0, and go on by whole turns, such"
+            f" as {[*range(every), *range(2 * every, 3 * every)]}."
         )
     if config.groups == 1:  # all are the same, so choosing some is choosing how many
         return [0], config.override(num_hidden_layers=count, num_hidden_groups=1)

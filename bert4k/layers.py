@@ -89,7 +89,7 @@ class Attention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.use_bias, self.scaled, self.width = use_bias, scaled, width
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
-        self.positions = Absolute() if positions is None else positions
+        self.positions: Any = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
         self.projections = self.make_projections()
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy) if dropout else None
@@ -183,8 +183,12 @@ class Attention(keras.layers.Layer):
     def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
         query = self.scaled_query(x, places and places.queries)
-        scores = ops.matmul(query, ops.transpose(memory.keys, (0, 1, 3, 2)))
-        return self.normalised(_plus(scores, self.positions.scores(query, places)), allowed)
+        scores = _plus(self.products(query, memory.keys, places), self.positions.scores(query, places))
+        return self.normalised(scores, self.positions.seen(allowed, places))
+
+    def products(self, query: Any, keys: Any, places: Places | None) -> Any:
+        """Of queries [B, N, Q, D], which are scaled, and keys [B, N, K, D]: [B, N, Q, K]."""
+        return ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
 
     def gather(self, x: Any, weights: Any, memory: KeysValues, places: Places | None = None) -> Any:
         """The outputs [B, L, H] for x [B, L, H] of weights [B, N, L, K] over the values of `memory`."""
@@ -202,9 +206,10 @@ class Attention(keras.layers.Layer):
         position_ids, length = places and places.queries, source.keys.shape[2]
         query, new = self.scaled_query(x, position_ids), self.keys_values(x, position_ids)
         target = KeysValues(*(written(memory, slots, values) for memory, values in zip(target, new, strict=True)))
-        scores = [ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) for keys in (source.keys, target.keys)]
+        where = [places and places._replace(keys=places.keys[:, part]) for part in (slice(length), slice(length, None))]
+        scores = [self.products(query, *each) for each in zip((source.keys, target.keys), where, strict=True)]
         scores = _plus(ops.concatenate(scores, axis=-1), self.positions.scores(query, places))  # [B, N, X, S + M]
-        weights = self.normalised(scores, allowed)
+        weights = self.normalised(scores, self.positions.seen(allowed, places))
         looked = ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)
         return self.outcome(x, _plus(looked, self.positions.values(weights, places))), target
 

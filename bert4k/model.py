@@ -24,6 +24,7 @@ from bert4k import masks
 from bert4k.backend import owned
 from bert4k.blocks import Attend, block_of
 from bert4k.config import Config
+from bert4k.convolution import Convolution
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.families import FAMILIES
 from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs
@@ -101,7 +102,9 @@ class Transformer(keras.Model):
         segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
         inside: dict[str, Any] = {}
 
-        def attend(attention: Attention, x: Any) -> Any:
+        def attend(attention: Attention | Convolution, x: Any) -> Any:
+            if isinstance(attention, Convolution):
+                return attention(x, allowed, position_ids)
             name = f"attention_{sum(each.startswith('attention_') for each in inside)}"
             weighed = name in self.output_kinds
             out = attention(x, allowed, position_ids, return_weights=weighed)
@@ -124,7 +127,7 @@ class Transformer(keras.Model):
             width = config.hidden_size
             make.add(TiedProjection, "embeddings/projection", width, kernel_initializer=make.random())
         make.embedding("embeddings/segment", config.type_vocab_size, width)
-        if config.position == "absolute":
+        if config.position == "absolute" or config.position_biased_input:
             make.embedding("embeddings/position", config.position_offset + config.max_position_embeddings, width)
         make.embedding("embeddings/task", config.task_type_vocab_size, width)
         if config.embedding_norm:
@@ -143,7 +146,7 @@ class Transformer(keras.Model):
         if "mlm" in self.output_kinds and config.mlm_head == "plain":
             make.add(keras.layers.Identity, "mlm")
         elif "mlm" in self.output_kinds:
-            make.dense("mlm/dense", width, ACTIVATIONS[config.hidden_act])
+            make.dense("mlm/dense", width, ACTIVATIONS[config.hidden_act], config.use_bias)
             make.norm("mlm/norm")
             make.add(Bias, "mlm")
         if "discriminator" in self.output_kinds:
@@ -254,7 +257,7 @@ class Transformer(keras.Model):
         for part in self.parts.values():
             part.trainable = isinstance(part, Attention)
             if isinstance(part, Attention):
-                if isinstance(part.positions, keras.layers.Layer):
+                if isinstance(part.positions, keras.layers.Layer):  # weights that all attention layers share
                     part.positions.trainable = False
                 for name, projection in part.projections.items():
                     if name in layers:

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 
 from bert4k.config import Config
+from bert4k.disentangled import DisentangledAttention, Distances
 from bert4k.gated_attention import GatedAttention
 from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
 from bert4k.positions import Bucketed, in_attention
 
-NORMS = {"layer": keras.layers.LayerNormalization, "unit": UnitNormalization, "rms": RootMeanSquareNormalization}
+NORMS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "layer": keras.layers.LayerNormalization,
+    "layer_without_bias": partial(keras.layers.LayerNormalization, center=False),
+    "unit": UnitNormalization,
+    "rms": RootMeanSquareNormalization,
+}
 
 
 class Maker:
     """Makes layers and keeps them under their names in `parts`. dtype: their Keras dtype policy. stack: what stands before the names of
-    what all its layers share, "decoder/" or nothing; a decoder never looks at what comes after."""
+    what all its layers share, "decoder/" or nothing; a decoder never looks at what comes after.
+
+    shared: the part "positions", where attention has weights for them, which all its layers share."""
 
     def __init__(self, config: Config, dtype: Any, stack: str = "") -> None:
         self.config, self.dtype = config, dtype
         self.parts: dict[str, keras.layers.Layer] = {}
-        self.positions: Any = in_attention(config)
+        self.kinds: dict[Any, Any] = {}  # what attention does with positions, by its description: most layers do the same
         if config.position == "bucketed":
             sizes = (config.num_attention_heads, config.position_buckets, config.max_relative_position, not stack)
             self.add(Bucketed, f"{stack}positions", *sizes, embeddings_initializer=self.random())
-            self.positions = self.parts[f"{stack}positions"]
+        if config.position == "disentangled":
+            self.norm("positions_norm")
+            distances = (config.position_buckets, config.max_relative_position, config.max_position_embeddings, config.hidden_size)
+            norm = self.parts["positions_norm"]
+            self.add(Distances, "positions", *distances, norm=norm, embeddings_initializer=self.random())
+        self.shared: Any = self.parts.get(f"{stack}positions")
 
-    def add(self, kind: type[keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
+    def add(self, kind: Callable[..., keras.layers.Layer], name: str, *args: Any, **kwargs: Any) -> None:
         """A layer of any kind, with the arguments of its constructor."""
         self.parts[name] = kind(*args, name=name.replace("/", "_"), dtype=self.dtype, **kwargs)
 
@@ -47,22 +63,35 @@ class Maker:
             self.add(keras.layers.Embedding, name, rows, width, embeddings_initializer=self.random())
 
     def attention(self, name: str, positions: Any = None) -> None:
-        """positions: what it does with them; by default that of all layers."""
-        heads, size = self.config.num_attention_heads, self.config.head_size
-        self.add(Attention, name, num_heads=heads, head_size=size, **self._attending(positions))
+        """positions: what it does with them; by default what all layers do."""
+        config = self.config
+        kind: type[Attention] = Attention
+        sizes: dict[str, Any] = {"num_heads": config.num_attention_heads, "head_size": config.head_size}
+        if config.position == "disentangled":
+            kind, sizes["distance_dropout"] = DisentangledAttention, config.hidden_dropout_prob
+        self.add(kind, name, **sizes, **self._attending(name, positions))
 
     def gated_attention(self, name: str) -> None:
         config = self.config
         sizes = {"value_size": config.intermediate_size, "head_size": config.head_size}
-        self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending())
+        self.add(GatedAttention, name, **sizes, activation=config.hidden_act, **self._attending(name))
 
-    def _attending(self, positions: Any = None) -> dict[str, Any]:
+    def positions(self, name: str) -> Any:
+        """What the attention layer called `name` ("block_3/attention") does with positions."""
+        if self.shared is not None:
+            return self.shared
+        number = re.match(r"block_(\d+)/", name)
+        layer = int(number[1]) if number else 0
+        kind = in_attention(self.config, layer)
+        return self.kinds.setdefault(kind, kind)
+
+    def _attending(self, name: str, positions: Any = None) -> dict[str, Any]:
         """What every kind of attention is told."""
         config = self.config
         return {
             "dropout": config.attention_probs_dropout_prob,
             "initializer": self.random(),
-            "positions": positions or self.positions,
+            "positions": positions or self.positions(name),
             "use_bias": config.use_bias,
             "scaled": config.attention_scale,
             "width": config.hidden_size,

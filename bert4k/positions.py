@@ -1,7 +1,8 @@
 """How a model knows where its tokens stand: one class for each kind of position.
 
-A kind may act on queries and keys when they are made (`turned`), on their products (`scores`) and on what is gathered from the values
-(`values`); it does nothing where its class says nothing. Absolute positions are rows of a table in the embedding, so they do nothing here.
+A kind may act on queries and keys when they are made (`turned`), on their products (`scores`), on what is gathered from the values
+(`values`) and on who sees whom (`seen`); it does nothing where its class says nothing. Absolute positions are rows of a table in the
+embedding, so they do nothing here.
 
 All that is known of a token's place is its position id. Cached decoding is therefore the same code with other arrays: the query is one
 token, the keys are the cache's slots, each turned by its own position when it was written, and `Places` says where both stand.
@@ -44,6 +45,10 @@ class Absolute:
         """What is added to the sum of values under `weights` [B, N, Q, K]: [B, N, Q, D], or None."""
         return None
 
+    def seen(self, allowed: Any, places: Places | None) -> Any:
+        """Which of the keys that a query may look at, `allowed` bool [B, 1, Q, K], are near enough: the same shape."""
+        return allowed
+
     def get_config(self) -> dict[str, Any]:
         return {}
 
@@ -77,9 +82,7 @@ class Relative(Absolute):
 
     def between(self, places: Places | None, dtype: Any) -> Any:
         """The vector of every distance from query to key, [B, Q, K, D]."""
-        queries, keys = _needed(places)
-        distance = ops.cast(keys, "int32")[:, None, :] - ops.cast(queries, "int32")[:, :, None]
-        row = ops.clip(distance, -self.max_distance, self.max_distance) + self.max_distance
+        row = ops.clip(distances(places), -self.max_distance, self.max_distance) + self.max_distance
         return ops.take(ops.cast(self.table, dtype), row, axis=0)
 
     def get_config(self) -> dict[str, Any]:
@@ -101,6 +104,37 @@ class Rotary(Absolute):
 
     def get_config(self) -> dict[str, Any]:
         return {"size": self.size, "positions": self.positions}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class RotaryHalves(Rotary):
+    """As `Rotary`, with the pairs made of the first half of the numbers and the second (GPT-NeoX, arXiv:2204.06745, as its code has it),
+    and the slowest pair set by `theta`. reach: how far a query looks to either side; None is as far as it may (ModernBERT,
+    arXiv:2412.13663, section 2.1.2)."""
+
+    def __init__(self, size: int, positions: int, theta: float = 10000.0, reach: int | None = None) -> None:
+        self.size, self.positions, self.theta, self.reach = size, positions, theta, reach
+        self.sin, self.cos = _waves(positions, size, theta)
+
+    def turned(self, x: Any, position_ids: Any) -> Any:
+        position_ids = _needed(position_ids)
+        sin, cos = (ops.take(ops.convert_to_tensor(table), position_ids, axis=0)[:, None] for table in (self.sin, self.cos))
+        first, second = ops.split(ops.cast(x, "float32"), 2, axis=-1)
+        return ops.cast(ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1), x.dtype)
+
+    def seen(self, allowed: Any, places: Places | None) -> Any:
+        if self.reach is None:
+            return allowed
+        return ops.logical_and(allowed, ops.less_equal(ops.abs(distances(places)), self.reach)[:, None])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"theta": self.theta, "reach": self.reach}
+
+
+def distances(places: Places | None) -> Any:
+    """How far to the right of each query each key stands, int32 [B, Q, K]."""
+    queries, keys = _needed(places)
+    return ops.cast(keys, "int32")[:, None, :] - ops.cast(queries, "int32")[:, :, None]
 
 
 def turn(x: Any, sin: Any, cos: Any) -> Any:
@@ -137,24 +171,31 @@ class Bucketed(keras.layers.Embedding):
     def values(self, weights: Any, places: Places | None) -> Any:
         return None
 
+    def seen(self, allowed: Any, places: Places | None) -> Any:
+        return allowed
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"max_distance": self.max_distance, "bidirectional": self.bidirectional}
         return config | {"buckets": config.pop("input_dim"), "heads": config.pop("output_dim")}
 
 
-def in_attention(config: Config) -> Absolute:
-    """What attention does with the positions of this config, where that has no weights."""
+def in_attention(config: Config, layer: int = 0) -> Absolute:
+    """What attention does with the positions of this config, in layer number `layer`."""
     match config.position:
         case "relative":
             return Relative(config.head_size, config.max_relative_position)
         case "rotary":
             return Rotary(config.head_size, config.max_position_embeddings)
+        case "rotary_halves":
+            near = layer % config.global_attn_every_n_layers
+            theta, reach = (config.local_rope_theta, config.local_attention // 2) if near else (config.global_rope_theta, None)
+            return RotaryHalves(config.head_size, config.max_position_embeddings, theta, reach)
     return Absolute()
 
 
-def _waves(rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """sin and cos of row / 10000^(2i / size), float32 [rows, size / 2]; computed in float64, since angles grow to hundreds of turns."""
-    angles = np.arange(rows)[:, None] / 10000.0 ** (np.arange(0, size, 2) / size)
+def _waves(rows: int, size: int, theta: float = 10000.0) -> tuple[np.ndarray, np.ndarray]:
+    """sin and cos of row / theta^(2i / size), float32 [rows, size / 2]; computed in float64, since angles grow to hundreds of turns."""
+    angles = np.arange(rows)[:, None] / theta ** (np.arange(0, size, 2) / size)
     return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
 
 

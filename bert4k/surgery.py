@@ -176,7 +176,7 @@ def more_positions(kind: str | None, stored: Config, wanted: Config) -> Change |
     n, count = stored.max_position_embeddings, wanted.max_position_embeddings
     if kind is not None and kind not in EXTENSIONS:
         raise ConfigError(f"extend_positions={kind!r}; known are {', '.join(EXTENSIONS)}.")
-    if stored.position != "absolute":
+    if stored.position != "absolute" and not stored.position_biased_input:
         if kind is not None:
             raise ConfigError(f"{stored.position} positions have no rows to extend: give max_position_embeddings={count} alone.")
         return None

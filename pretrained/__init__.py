@@ -17,8 +17,10 @@ from bert4k.pretrained import (
     huggingface_albert,
     huggingface_bart,
     huggingface_bert,
+    huggingface_deberta,
     huggingface_electra,
     huggingface_gpt,
+    huggingface_modernbert,
     huggingface_roberta,
     huggingface_t5,
 )
@@ -37,6 +39,8 @@ _FILES = (
     huggingface_roberta,
     huggingface_t5,
     huggingface_bart,
+    huggingface_deberta,
+    huggingface_modernbert,
 )
 # (family, layout) -> its table.
 TABLES: dict[tuple[str, str], Table] = {(table.family, table.layout): table for file in _FILES for table in file.TABLES}

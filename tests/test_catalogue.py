@@ -48,7 +48,7 @@ FAMILIES = {
     "bart",
     "roberta",
 }
-FAMILIES |= {"deberta", "modernbert"}
+FAMILIES |= {"deberta_v2", "modernbert"}
 
 
 def test_there_are_enough() -> None:

@@ -7,6 +7,7 @@ transformers makes of them; where it has no such model, and for masks and caches
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ import bert4k
 from bert4k import masks
 from bert4k.attention_maps import attention_probabilities
 from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
+from bert4k.checkpoints.recognise import recognise
 from bert4k.config import Config
+from bert4k.convolution import Convolution
 from bert4k.decoding.orders import score_permuted
 from bert4k.errors import CheckpointError, ConfigError
 from bert4k.families import FAMILIES
@@ -69,6 +72,7 @@ class Case:
 
 _BERT_HEADS = {"mlm": "prediction_logits", "nsp": "seq_relationship_logits"}
 _ALBERT_HEADS = {"mlm": "prediction_logits", "nsp": "sop_logits"}
+_DISTANCES = {"position_buckets": 4, "max_relative_position": 16}
 CASES = {
     "BERT": Case("bert", {}, _BERT_HEADS),
     "BERT without segments": Case("bert", {"type_vocab_size": 0}),
@@ -93,11 +97,17 @@ CASES = {
     "GPT-2 with erf": Case("gpt2", {"hidden_act": "gelu"}, {"mlm": "logits"}),
     "GPT2-ML": Case("gpt2_ml", {"num_hidden_layers": 11}),
     "NEZHA-Gen": Case("nezha_gen"),
+    "DeBERTa-v2": Case("deberta_v2", {**_DISTANCES, "conv_kernel_size": 3, "conv_act": "gelu"}, {"mlm": "logits"}),
+    "DeBERTa-v2 with positions": Case("deberta_v2", {**_DISTANCES, "position_biased_input": True}, {"mlm": "logits"}),
+    "DeBERTa-v2 with segments": Case("deberta_v2", {**_DISTANCES, "conv_kernel_size": 5, "type_vocab_size": 2}, {"mlm": "logits"}),
+    "ModernBERT": Case("modernbert", {"local_attention": 6}, {"mlm": "logits"}),
+    "ModernBERT, all layers global": Case("modernbert", {"global_attn_every_n_layers": 1, "hidden_act": "silu"}, {"mlm": "logits"}),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 IN_TRANSFORMERS = [name for name, case in CASES.items() if case.theirs]
 # One of each kind, for what takes long.
 KINDS = ["ALBERT", "albert_zh", "ERNIE 3", "ELECTRA's generator", "NEZHA", "RoFormer", "RoFormerV2", "GAU-alpha", "RoBERTa"]
+KINDS += ["DeBERTa-v2", "ModernBERT"]
 DECODERS = ["GPT", "GPT-2", "GPT2-ML"]
 
 
@@ -164,7 +174,11 @@ def run_theirs(model: Any, case: Case, batch: dict[str, np.ndarray], pad: int) -
     token_ids, segment_ids = (torch.tensor(batch[key], dtype=torch.long) for key in ("token_ids", "segment_ids"))
     out = model(
         input_ids=token_ids,
-        token_type_ids=segment_ids if case.config().type_vocab_size else None,  # without rows of their own they would be tokens
+        **(
+            {"token_type_ids": segment_ids}  # without rows of their own they would be tokens
+            if case.config().type_vocab_size and "token_type_ids" in inspect.signature(model.forward).parameters
+            else {}
+        ),
         attention_mask=(token_ids != pad).long(),
         output_hidden_states=True,
         return_dict=True,
@@ -234,7 +248,7 @@ def test_every_mask(name: str, mask: str) -> None:
 
 def test_custom_positions_are_those_that_count() -> None:
     """A gap between two tokens, and tokens out of order, for every kind of position."""
-    for name in ("BERT", "NEZHA", "RoFormer"):
+    for name in ("BERT", "NEZHA", "RoFormer", "DeBERTa-v2", "ModernBERT"):
         model = build(name, ("sequence",))
         places = [5, 4, 9, 0, 17, 3]
         batch = {"token_ids": np.array([[7, 8, 9, 10, 11, 12]]), "position_ids": np.array([places])}
@@ -352,6 +366,35 @@ def test_kinds_that_transformers_lacks_are_not_written_for_it() -> None:
 
 # As the files were released, without what every BERT says.
 _SIZES = {"vocab_size": 21128, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu"}
+_MODERN = {
+    "model_type": "modernbert",
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "classifier_activation": "gelu",
+    "classifier_pooling": "mean",
+    "decoder_bias": True,
+    "embedding_dropout": 0.0,
+    "hidden_activation": "gelu",
+    "local_attention": 64,
+    "max_position_embeddings": 8192,
+    "mlp_bias": False,
+    "mlp_dropout": 0.0,
+    "norm_bias": False,
+    "norm_eps": 1e-05,
+    "pad_token_id": 3,
+    "position_embedding_type": "absolute",
+}
+_MODERN_READ = {
+    "family": "modernbert",
+    "position": "rotary_halves",
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": 80000.0,
+    "local_rope_theta": 10000.0,
+    "local_attention": 64,
+    "layer_norm_eps": 1e-5,
+    "pad_token_id": 3,
+    "type_vocab_size": 0,
+}
 RELEASED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ALBERT by Google": (
         {
@@ -451,6 +494,52 @@ RELEASED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
         {"family": "xlm_roberta", "max_position_embeddings": 512, "position_offset": 2},
     ),
+    "Erlangshen-DeBERTa-v2": (
+        {
+            "model_type": "deberta-v2",
+            "conv_act": "gelu",
+            "conv_kernel_size": 3,
+            "layer_norm_eps": 1e-07,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "pooler_dropout": 0,
+            "pooler_hidden_act": "gelu",
+            "pooler_hidden_size": 768,
+            "pos_att_type": ["c2p", "p2c"],
+            "position_biased_input": False,
+            "position_buckets": 256,
+            "relative_attention": True,
+            "share_att_key": True,
+            "type_vocab_size": 0,
+        },
+        {"family": "deberta_v2", "position": "disentangled", "max_relative_position": 512, "position_buckets": 256, "conv_act": "gelu"},
+    ),
+    "DeBERTa-v2 by Microsoft": (
+        {
+            "model_type": "deberta-v2",
+            "max_position_embeddings": 256,
+            "norm_rel_ebd": "layer_norm",
+            "pos_att_type": "p2c|c2p",
+            "position_buckets": 64,
+            "relative_attention": True,
+            "share_att_key": True,
+            "attention_head_size": 64,
+        },
+        {"conv_kernel_size": 0, "position_biased_input": True, "max_relative_position": 256, "layer_norm_eps": 1e-7, "type_vocab_size": 0},
+    ),
+    "ModernBERT": (_MODERN | {"global_attn_every_n_layers": 3, "global_rope_theta": 80000.0, "local_rope_theta": 10000.0}, _MODERN_READ),
+    "ModernBERT, since transformers 5": (
+        _MODERN
+        | {
+            "layer_types": ["full_attention", *["sliding_attention"] * 2] * 4,
+            "num_hidden_layers": 12,
+            "rope_parameters": {
+                "full_attention": {"rope_theta": 80000.0, "rope_type": "default"},
+                "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+            },
+        },
+        _MODERN_READ,
+    ),
 }
 
 
@@ -464,6 +553,10 @@ def test_released_configs(name: str) -> None:
     assert Config.from_dict(config.to_google(), family=config.family) == config
 
 
+_DEBERTA = {"model_type": "deberta-v2", "relative_attention": True, "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+_DEBERTA |= {"pos_att_type": ["p2c", "c2p"]}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -472,6 +565,17 @@ def test_released_configs(name: str) -> None:
         ({"embedding_size": 128, "ln_type": "preln"}, "ln_type = 'preln'; only 'postln'"),
         ({"model_type": "roformer", "rotary_value": True}, "rotary_value = True; only False is implemented for RoFormer"),
         ({"model_type": "nezha", "use_relative_position": False}, "use_relative_position = False"),
+        ({"model_type": "deberta-v2"}, "relative_attention = False; only True is implemented for DeBERTa-v2"),
+        ({**_DEBERTA, "pos_att_type": "c2p"}, "pos_att_type = ..c2p..; only"),
+        (_DEBERTA, "position_buckets is -1; expected a whole number of at least 1"),
+        ({"model_type": "modernbert", "layer_types": ["sliding_attention", "full_attention"]}, "layer_types is .* from the first on"),
+        ({"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type 'yarn' for full_attention"),
+        ({"model_type": "modernbert", "classifier_activation": "silu"}, "classifier_activation and hidden_activation differ"),
+        ({"model_type": "modernbert", "norm_bias": True}, "norm_bias = True; only False"),
+        ({"global_attn_every_n_layers": 3, "num_hidden_groups": 2}, "differ in what they see"),
+        ({"global_rope_theta": 0.5}, "global_rope_theta is 0.5; expected a number above 1"),
+        ({"conv_kernel_size": 4}, "conv_kernel_size is 4; expected an odd number"),
+        ({"conv_act": "swiglu"}, "conv_act is 'swiglu'"),
         ({"mlm_head": "plain", "embedding_size": 128}, "plain MLM head multiplies 768 numbers with an embedding of 128"),
         ({"use_bias": 0}, "use_bias is 0; expected true or false"),
         ({"norm": "batch"}, "norm is 'batch'; known kinds are layer, unit"),
@@ -595,6 +699,43 @@ def test_gpt_names_as_others_wrote_them(tmp_path: Path) -> None:
         bert4k.load(folder)
 
 
+def test_the_other_names_of_the_head_of_deberta(tmp_path: Path) -> None:
+    """As transformers stores it where the config says that it is no legacy."""
+    model = build("DeBERTa-v2")
+    folder = bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    tensors = {}
+    for name, array in open_checkpoint(folder).items():
+        name = name.replace("cls.predictions.transform.", "lm_predictions.lm_head.").replace("cls.predictions.", "lm_predictions.lm_head.")
+        tensors[name] = array.copy()
+    assert "lm_predictions.lm_head.bias" in tensors and "lm_predictions.lm_head.dense.weight" in tensors
+    write_safetensors(folder, tensors)
+    assert same(bert4k.load(folder, outputs=model.config.outputs)[0].weight_values(), model.weight_values())
+
+
+def test_layers_that_differ_keep_their_turns(tmp_path: Path) -> None:
+    model = build("ModernBERT")
+    bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    loaded, _ = bert4k.load(tmp_path / "saved", layers=[0, 1])
+    batch = batch_of(model.config)
+    segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+    expected = model.embed(batch["token_ids"], segment_ids, position_ids)
+    for index in (0, 1):
+        expected = model.block(index, expected, lambda attention, x: attention(x, allowed, position_ids))
+    np.testing.assert_allclose(numpy(loaded(batch)), numpy(model.parts["final_norm"](expected)), atol=1e-5)
+    for layers in ([0, 2], [3], [1, 2]):
+        with pytest.raises(ConfigError, match=r"every 3th layer looks at all tokens.*such as \[0, 1, 2, 6, 7, 8\]"):
+            bert4k.load(tmp_path / "saved", layers=layers)
+
+
+def test_modern_families_are_recognised() -> None:
+    for family, names in {
+        "deberta_v2": ["encoder.rel_embeddings.weight", "encoder.layer.0.attention.self.query_proj.weight"],
+        "deberta": ["deberta.encoder.rel_embeddings.weight", "deberta.encoder.layer.0.attention.self.in_proj.weight"],
+        "modernbert": ["layers.0.attn.Wqkv.weight", "embeddings.tok_embeddings.weight"],
+    }.items():
+        assert recognise(names) == family
+
+
 # Decoding. -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -620,7 +761,7 @@ def test_cached_equals_uncached(name: str, mask: str, sampler: str, tokenizer: T
     test_generation.same(ours, test_generation.expected(model, tokenizer, sources, test_generation.SAMPLERS[sampler]))
 
 
-@pytest.mark.parametrize("name", ["NEZHA", "RoFormer"])
+@pytest.mark.parametrize("name", ["NEZHA", "RoFormer", "DeBERTa-v2", "ModernBERT"])
 def test_filling_and_scoring_in_an_order(name: str, tokenizer: Tokenizer) -> None:
     """Queries that stand among keys that are seen."""
     model, text = decoder(name, "permuted"), "东[MASK]南北[MASK]{2}一二三[MASK]"
@@ -651,15 +792,17 @@ def test_texts_that_share_rows(name: str, tokenizer: Tokenizer) -> None:
         assert score == pytest.approx(log_probs[np.arange(len(ids) - 1), ids[1:]].sum(), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["NEZHA", "RoFormer"])
+@pytest.mark.parametrize("name", ["NEZHA", "RoFormer", "DeBERTa-v2", "ModernBERT"])
 def test_attention_maps(name: str, tokenizer: Tokenizer) -> None:
     """The probabilities that the maps show lead to the model's own output."""
     model = build(name, ("sequence",))
     batch = tokenizer(["东西南北中", "一二"])
     found, number = attention_probabilities(model, batch), iter(range(4))
-    segment_ids, position_ids, _ = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
+    segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch["segment_ids"])
 
     def attend(attention: Attention, x: Any) -> Any:
+        if isinstance(attention, Convolution):
+            return attention(x, allowed, position_ids)
         memory = attention.keys_values(x, position_ids)
         places = Places(position_ids, position_ids)
         return attention.gather(x, ops.convert_to_tensor(found[:, next(number)]), memory, places)
@@ -686,11 +829,11 @@ def test_keras_round_trip_and_half_precision(name: str, tmp_path: Path) -> None:
 
 
 def test_layers_are_rebuilt_from_their_configs() -> None:
-    for name in ("BERT", "NEZHA", "RoFormer", "albert_zh"):
+    for name in ("BERT", "NEZHA", "RoFormer", "albert_zh", "DeBERTa-v2", "ModernBERT"):
         for part in build(name, num_hidden_layers=1).parts.values():
             again = type(part).from_config(part.get_config())
             assert again.get_config() == part.get_config()
-            if isinstance(part, Attention):
+            if isinstance(part, Attention) and name != "DeBERTa-v2":  # whose positions are a layer with weights
                 assert again.positions == part.positions
 
 

@@ -48,7 +48,7 @@ class Bert:
         if self.config.norm == "unit":
             return x / np.sqrt((x**2).mean(-1, keepdims=True) + self.config.layer_norm_eps)
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
-        return x * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
+        return x * self.weights[f"{name}/gamma"] + self.weights.get(f"{name}/beta", 0.0)
 
     def sequence(
         self, ids: Sequence[int], segments: Sequence[int], places: Sequence[int] | None = None, allowed: np.ndarray | None = None
@@ -76,27 +76,64 @@ class Bert:
             if config.block == "gated":
                 x = self.norm(f"{block}/attention_norm", x + self.gated(f"{block}/attention", x, allowed, places))
                 continue
+            if config.block == "pre_norm_but_first":
+                normed = x if block == "block_0" else self.norm(f"{block}/attention_norm", x)
+                x = x + self.looked(block, normed, allowed, places)
+                x = x + self.fed(block, self.norm(f"{block}/feed_forward_norm", x))
+                continue
             if config.block == "pre_norm":
                 x = x + self.looked(block, self.norm(f"{block}/attention_norm", x), allowed, places)
                 x = x + self.fed(block, self.norm(f"{block}/feed_forward_norm", x))
                 continue
+            before = x
             x = x + self.looked(block, x, allowed, places)
-            x = fed = self.norm(f"{block}/attention_norm", x) if config.block == "post_norm" else x
+            x = fed = self.norm(f"{block}/attention_norm", x) if config.block in ("post_norm", "convolved") else x
             if config.block == "feed_forward_norms":
                 fed = self.norm(f"{block}/feed_forward_norm_before", x)
             x = self.norm(f"{block}/feed_forward_norm", x + self.fed(block, fed))
-        return self.norm("final_norm", x) if config.block == "pre_norm" else x
+            if f"{block}/convolution/kernel" in weights:
+                convolved = ACTIVATIONS[config.conv_act](self.convolved(f"{block}/convolution", before, allowed, places))
+                x = self.norm(f"{block}/convolution_norm", x + convolved)
+        return self.norm("final_norm", x) if config.block.startswith("pre_norm") else x
 
     def looked(self, block: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """What attention makes of x [L, H]."""
+        config = self.config
         query, key, value = (self.dense(f"{block}/attention/{name}", x) for name in ("query", "key", "value"))
-        heads = np.split(np.arange(self.config.hidden_size), self.config.num_attention_heads)
-        found = np.concatenate([self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads], axis=1)
-        return self.dense(f"{block}/attention/output", found)
+        heads = np.split(np.arange(config.hidden_size), config.num_attention_heads)
+        if config.position == "disentangled":
+            vectors = self.norm("positions_norm", self.weights["positions/embeddings"])
+            far_query, far_key = (self.dense(f"{block}/attention/{name}", vectors) for name in ("query", "key"))
+            found = [
+                disentangled(query[:, h], key[:, h], value[:, h], far_query[:, h], far_key[:, h], allowed, places, config) for h in heads
+            ]
+        elif config.position == "rotary_halves":
+            near = int(block.removeprefix("block_")) % config.global_attn_every_n_layers
+            theta = config.local_rope_theta if near else config.global_rope_theta
+            window = abs(np.subtract.outer(places, places)) <= config.local_attention // 2
+            seen = allowed & window if near else allowed
+            found = [rules.attention(*(turned_halves(x[:, h], places, theta) for x in (query, key)), value[:, h], seen) for h in heads]
+        else:
+            found = [self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads]
+        return self.dense(f"{block}/attention/output", np.concatenate(found, axis=1))
 
     def fed(self, block: str, x: np.ndarray) -> np.ndarray:
         """What the feed-forward layer makes of x [L, H]."""
-        return self.dense(f"{block}/feed_forward/outer", ACTIVATIONS[self.config.hidden_act](self.dense(f"{block}/feed_forward/inner", x)))
+        inner = ACTIVATIONS[self.config.hidden_act](self.dense(f"{block}/feed_forward/inner", x))
+        if self.config.feed_forward == "gated":
+            inner = inner * self.dense(f"{block}/feed_forward/gate", x)
+        return self.dense(f"{block}/feed_forward/outer", inner)
+
+    def convolved(self, name: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """DeBERTa-v2's convolution, token by token, over neighbours that may be looked at."""
+        matrices = np.split(self.weights[f"{name}/kernel"], self.config.conv_kernel_size, axis=1)
+        out = np.tile(self.weights[f"{name}/bias"], (len(x), 1))
+        for i, here in enumerate(places):
+            for j, there in enumerate(places):
+                at = there - here + self.config.conv_kernel_size // 2
+                if allowed[i, j] and 0 <= at < len(matrices):
+                    out[i] += x[j] @ matrices[at]
+        return out
 
     def gated(self, unit: str, x: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """GAU-alpha's unit, token by token."""
@@ -172,6 +209,43 @@ def turned(x: np.ndarray, places: Sequence[int]) -> np.ndarray:
     angles = np.outer(places, [10000.0 ** (-2 * k / x.shape[1]) for k in range(pairs.shape[1])])
     pairs = pairs * np.exp(1j * angles)
     return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
+
+
+def turned_halves(x: np.ndarray, places: Sequence[int], theta: float) -> np.ndarray:
+    """Rotation of x [L, D] whose complex numbers have their real parts in the first half of D."""
+    half = x.shape[1] // 2
+    angles = np.outer(places, [theta ** (-k / half) for k in range(half)])
+    found = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * angles)
+    return np.concatenate([found.real, found.imag], axis=1)
+
+
+def disentangled(
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    far_query: np.ndarray,
+    far_key: np.ndarray,
+    allowed: np.ndarray,
+    places: Sequence[int],
+    config: Any,
+) -> np.ndarray:
+    """One head of DeBERTa-v2's attention, [L, D], pair by pair; queries and keys of the buckets of distances are [2 S, D]."""
+    buckets, scores = config.position_buckets, np.zeros((len(query), len(key)))
+    for i, here in enumerate(places):
+        for j, there in enumerate(places):
+            row = min(max(log_bucket(here - there, buckets, config.max_relative_position) + buckets, 0), 2 * buckets - 1)
+            scores[i, j] = query[i] @ key[j] + query[i] @ far_key[row] + key[j] @ far_query[row]
+    weights = np.where(allowed, np.exp(scores / math.sqrt(3 * query.shape[1])), 0.0)
+    return weights @ value / np.maximum(weights.sum(-1, keepdims=True), 1e-300)
+
+
+def log_bucket(distance: int, buckets: int, farthest: int) -> int:
+    """The bucket of a distance: itself up to half of their number, and then by its logarithm."""
+    half = buckets // 2
+    if abs(distance) <= half:
+        return distance
+    share = math.log(abs(distance) / half) / math.log((farthest - 1) / half)
+    return int(math.copysign(math.ceil(share * (half - 1) - 1e-9) + half, distance))
 
 
 def constrained(
