@@ -26,6 +26,7 @@ from keras import ops
 from bert4k import hub
 from bert4k.backend import differentiated
 from bert4k.config import Config
+from bert4k.encoder_decoder import EncoderDecoder, kind_of
 from bert4k.errors import CheckpointError, ConfigError
 from bert4k.families import FAMILIES
 from bert4k.model import Transformer, weights_of
@@ -43,6 +44,7 @@ _THEIR_NAMES = {
     "mlm": ("prediction_logits", "logits"),
     "nsp": ("seq_relationship_logits", "sop_logits"),
     "discriminator": ("logits",),
+    "logits": ("logits",),
 }
 
 
@@ -125,75 +127,111 @@ def _as_huggingface(path: Path, model: Transformer, tokenizer: Tokenizer) -> Ite
         yield hub.save(model, tokenizer, Path(place) / "saved", "huggingface")
 
 
-def _batch(config: Config, rows: int = 3, length: int = 24) -> Batch:
-    """Rows of `length` tokens and fewer, of every segment."""
+def _batch(config: Config, rows: int = 3, length: int = 24, target: int = 9) -> Batch:
+    """Rows of `length` tokens and fewer, of every segment; of an encoder-decoder, with targets."""
     random = np.random.default_rng(0)
     length = min(length, config.max_position_embeddings)
     lengths = np.linspace(length, 5, rows).astype(int)[:, None]
     places, kinds = np.arange(length)[None], max(1, config.type_vocab_size)
     real = places < lengths
-    tokens = random.integers(0, config.vocab_size - 1, (rows, length))
-    tokens += tokens >= config.pad_token_id  # any but padding
+
+    def tokens(count: int) -> np.ndarray:  # any but padding
+        drawn = random.integers(0, config.vocab_size - 1, (rows, count))
+        return (drawn + (drawn >= config.pad_token_id)).astype("int32")
+
     segments = np.minimum(places * kinds // lengths, kinds - 1)
-    return {
-        "token_ids": np.where(real, tokens, config.pad_token_id).astype("int32"),
+    batch = {
+        "token_ids": np.where(real, tokens(length), config.pad_token_id).astype("int32"),
         "segment_ids": np.where(real, segments, 0).astype("int32"),
     }
+    return batch | ({"decoder_ids": tokens(target)} if config.num_decoder_layers else {})
+
+
+def _real(batch: Batch, pad: int) -> dict[int, np.ndarray]:
+    """Which tokens count, bool [B, L], by L: of the sources, and of targets, which have another length."""
+    return {ids.shape[1]: ids != pad for name, ids in batch.items() if name in ("token_ids", "decoder_ids")}
 
 
 def _compared(ours: Transformer, theirs: Any, batch: Batch, gradients: bool) -> Comparison:
     """Both models on the batch."""
-    real = batch["token_ids"] != ours.config.pad_token_id
-    expected, states = _theirs(theirs, batch, real, ours)
-    found = ours(batch, training=False)
-    named = found if isinstance(found, dict) else {ours.output_kinds[0]: found}
-    outputs = {name: _numpy(value) for name, value in named.items() if name in expected}
+    real = _real(batch, ours.config.pad_token_id)
+    expected, states = _theirs(theirs, batch, ours)
+    outputs = {name: _numpy(value) for name, value in _outputs(ours, batch).items() if name in expected}
     layers = [
-        _difference(f"layer {index}" if index else "embeddings", _numpy(mine), yours.detach().numpy(), real)
-        for index, (mine, yours) in enumerate(zip(hidden_states(ours, batch), states, strict=True))
+        _difference(name, _numpy(mine), yours.detach().numpy(), real)
+        for (name, mine), yours in zip(hidden_states(ours, batch).items(), states, strict=True)
     ]
     compared = [_difference(name, value, expected[name].detach().numpy(), real) for name, value in outputs.items()]
     steps = _gradients(ours, theirs, batch, expected, outputs, real) if gradients else []
     return Comparison(ours.config.family, keras.backend.backend(), layers, compared, steps)
 
 
-def hidden_states(model: Transformer, batch: Batch) -> list[Any]:
-    """What the model has after the embeddings and after each layer, [B, L, H] each."""
+def _outputs(model: Transformer, batch: Batch) -> dict[str, Any]:
+    found = model(batch, training=False)
+    return found if isinstance(found, dict) else {model.output_kinds[0]: found}
+
+
+def hidden_states(model: Transformer, batch: Batch) -> dict[str, Any]:
+    """What the model has after the embeddings and after each layer, [B, L, H] each, by name; behind them those of a decoder."""
     segment_ids, position_ids, allowed = model.get_layer("tokens")(batch["token_ids"], batch.get("segment_ids"))
     x = model.embed(ops.convert_to_tensor(batch["token_ids"]), segment_ids, position_ids)
-    states = [x]
+    states = {"embeddings": x}
     for index in range(model.config.num_hidden_layers):
-        states.append(x := model.block(index, x, lambda attention, x: attention(x, allowed, position_ids)))
+        x = model.block(index, x, lambda attention, x: attention(x, allowed, position_ids))
+        states[f"layer {index + 1}"] = x
     if "final_norm" in model.parts:  # transformers counts it to the last layer
-        states[-1] = model.parts["final_norm"](states[-1])
+        states[f"layer {model.config.num_hidden_layers}"] = x = model.parts["final_norm"](x)
+    return states | (_decoder_states(model, batch, x, position_ids) if isinstance(model, EncoderDecoder) and "decoder_ids" in batch else {})
+
+
+def _decoder_states(model: EncoderDecoder, batch: Batch, encoded: Any, position_ids: Any) -> dict[str, Any]:
+    places, seen, source = model.get_layer("targets")(batch["decoder_ids"], batch["token_ids"])
+    y = model.embed_target(ops.convert_to_tensor(batch["decoder_ids"]), places)
+    states = {"embeddings of the target": y}
+    for index in range(model.config.num_decoder_layers):
+        y = model.decoder_block(
+            index,
+            y,
+            lambda attention, y: attention(y, seen, places),
+            lambda attention, y: attention(y, source, places, encoded, position_ids),
+        )
+        states[f"layer {index + 1} of the decoder"] = y
+    if "decoder/final_norm" in model.parts:
+        states[f"layer {model.config.num_decoder_layers} of the decoder"] = model.parts["decoder/final_norm"](y)
     return states
 
 
-def _theirs(model: Any, batch: Batch, real: np.ndarray, ours: Transformer) -> tuple[dict[str, Any], list[Any]]:
-    """Their outputs by our names, and their hidden states."""
+def _theirs(model: Any, batch: Batch, ours: Transformer) -> tuple[dict[str, Any], list[Any]]:
+    """Their outputs by our names, and their hidden states, those of a decoder behind those of the encoder."""
     import torch
 
+    real = batch["token_ids"] != ours.config.pad_token_id
     inputs = {"input_ids": torch.tensor(batch["token_ids"], dtype=torch.long), "attention_mask": torch.tensor(real).long()}
     # Without segments of its own, GPT would add the embedding of the token with that number.
     if ours.config.type_vocab_size and "token_type_ids" in inspect.signature(model.forward).parameters:
         inputs["token_type_ids"] = torch.tensor(batch["segment_ids"], dtype=torch.long)
+    if "decoder_ids" in batch:
+        inputs["decoder_input_ids"] = torch.tensor(batch["decoder_ids"], dtype=torch.long)
     out = model(**inputs, output_hidden_states=True, return_dict=True)
-    names = {ours: next((name for name in theirs if name in out), None) for ours, theirs in _THEIR_NAMES.items()}
+    names = {mine: next((name for name in theirs if name in out), None) for mine, theirs in _THEIR_NAMES.items()}
     outputs = {name: out[names[name]] for name in ours.output_kinds if names.get(name)}
+    if "decoder_ids" in batch:
+        states = [*out.encoder_hidden_states, *out.decoder_hidden_states]
+        return {"sequence": out.encoder_last_hidden_state, "decoder": states[-1], **outputs}, states
     states = list(out.hidden_states)
     # Where embeddings are projected, some models also tell what they were before.
     return {"sequence": states[-1], **outputs}, states[len(states) - ours.config.num_hidden_layers - 1 :]
 
 
-def _difference(name: str, mine: np.ndarray, theirs: np.ndarray, real: np.ndarray) -> Difference:
-    if mine.shape[: real.ndim] == real.shape:
-        mine, theirs = mine[real], theirs[real]
+def _difference(name: str, mine: np.ndarray, theirs: np.ndarray, real: dict[int, np.ndarray]) -> Difference:
+    if mine.ndim > 1 and mine.shape[1] in real:
+        mine, theirs = mine[real[mine.shape[1]]], theirs[real[mine.shape[1]]]
     size = float(np.abs(theirs).max())
     return Difference(name, float(np.abs(mine - theirs).max()) / max(1.0, size), size)
 
 
 def _gradients(
-    ours: Transformer, theirs: Any, batch: Batch, expected: dict[str, Any], outputs: dict[str, np.ndarray], real: np.ndarray
+    ours: Transformer, theirs: Any, batch: Batch, expected: dict[str, Any], outputs: dict[str, np.ndarray], real: dict[int, np.ndarray]
 ) -> list[Difference]:
     """Of a loss that is linear in the outputs, so that rounding in the loss itself plays no part."""
     import torch
@@ -202,8 +240,10 @@ def _gradients(
     shares = {}
     for name, value in outputs.items():
         share = random.standard_normal(value.shape) / np.sqrt(value.size)
-        of_tokens = value.shape[: real.ndim] == real.shape
-        shares[name] = (share * real.reshape(*real.shape, *[1] * (value.ndim - 2)) if of_tokens else share).astype("float32")
+        if value.shape[1] in real:  # only what is of tokens has such a length
+            counted = real[value.shape[1]]
+            share = share * counted.reshape(*counted.shape, *[1] * (value.ndim - 2))
+        shares[name] = share.astype("float32")
     theirs.zero_grad()
     sum((expected[name] * torch.tensor(share)).sum() for name, share in shares.items()).backward()
     # By every name of a weight that is used twice.
@@ -213,8 +253,7 @@ def _gradients(
 
     def loss(values: list[Any]) -> tuple[Any, Any]:
         with keras.StatelessScope(state_mapping=list(zip(ours.trainable_variables, values, strict=True))):
-            found = ours(batch, training=False)
-            found = found if isinstance(found, dict) else {ours.output_kinds[0]: found}
+            found = _outputs(ours, batch)
             return sum(ops.sum(found[name] * ops.convert_to_tensor(share)) for name, share in shares.items()), None
 
     _, _, found = differentiated(loss, [variable.value for variable in ours.trainable_variables])
@@ -261,8 +300,9 @@ def compare_random(family: str, **sizes: Any) -> Comparison:
         deviation = 0.04 if name.endswith(("kernel", "embeddings")) else 0.1
         return random.normal(float(name.endswith("gamma")), deviation, shape).astype("float32")
 
-    shapes = Transformer(config, outputs=config.outputs).weight_names()
-    model = Transformer(config, outputs=config.outputs, values={name: value(name, shape) for name, shape in shapes.items()})
+    kind = kind_of(config)
+    shapes = kind(config, outputs=config.outputs).weight_names()
+    model = kind(config, outputs=config.outputs, values={name: value(name, shape) for name, shape in shapes.items()})
     with tempfile.TemporaryDirectory() as place:
         return compare(hub.save(model, Tokenizer(vocabulary), Path(place) / "saved", "huggingface"))
 

@@ -12,6 +12,7 @@ from test_families import build, tokenizer_of
 import bert4k
 from bert4k import fidelity
 from bert4k.errors import ConfigError
+from bert4k.families import FAMILIES
 from bert4k.fidelity import Comparison, Difference
 from bert4k.model import Transformer
 
@@ -28,9 +29,11 @@ TINY = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "in
 @backends
 @pytest.mark.parametrize("family", fidelity.comparable())
 def test_every_family_that_transformers_has(family: str) -> None:
-    found = fidelity.compare_random(family, **TINY)
+    decoder = {"num_decoder_layers": 2} if FAMILIES[family].values.get("num_decoder_layers") else {}
+    found = fidelity.compare_random(family, **TINY, **decoder)
     assert found.departs() is None
-    assert [each.name for each in found.layers] == ["embeddings", "layer 1", "layer 2", "layer 3"]
+    assert [each.name for each in found.layers][:4] == ["embeddings", "layer 1", "layer 2", "layer 3"]
+    assert len(found.layers) == (5 + 2 if decoder else 4)
     assert {each.name for each in found.outputs} >= {"sequence"}
     assert len(found.gradients) > 20
     assert all(each.size > 0 for each in [*found.layers, *found.outputs])
