@@ -63,9 +63,11 @@ def _processor() -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """The SHA-256 over the files of a checkpoint folder, names and contents: numbers of other weights are other numbers."""
+    """The SHA-256 over the files of a checkpoint folder, names and contents: numbers of other weights are other numbers. What is only told
+    about it (its card, curves, settings and these very results) does not count."""
     total = hashlib.sha256()
-    for path in sorted(each for each in folder.iterdir() if each.is_file() and each.suffix != ".md"):
+    told = {".md", ".csv", ".png", ".yaml"}
+    for path in sorted(each for each in folder.iterdir() if each.is_file() and each.suffix not in told and each.name != "results.json"):
         with path.open("rb") as file:
             total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()

@@ -6,6 +6,7 @@ import json
 
 from bert4k.pretrained import folder_of
 from bert4k.tasks.shipped import tables
+from bert4k.tasks.shipped.results import weights_digest
 
 
 def test_the_card_shows_the_results() -> None:
@@ -14,7 +15,10 @@ def test_the_card_shows_the_results() -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert tables.language(results) in card
     assert tables.jobs(results, "wenbai") in card
-    assert all("+changes" not in part["made"]["commit"] for part in results.values() if "made" in part)
+    assert tables.finetuned(results) in card
+    made = [part["made"] for part in (*results.values(), *results["finetuned"].values()) if "made" in part]
+    assert made and all("+changes" not in each["commit"] for each in made)
+    assert results["about"]["files_sha256"] == weights_digest(folder)
 
 
 def test_a_table() -> None:
