@@ -91,21 +91,16 @@ def encoded(texts: Sequence[str | tuple[str, str]], tokenizer: Tokenizer, longes
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = Encoded(*tokenizer.unpadded(texts, longest), tokenizer.pad_id)
-    _tell_of_cuts(sum(len(getattr(each.message, "cut", ())) for each in caught), len(texts), longest)
+    tell_cuts(sum(len(getattr(each.message, "cut", ())) for each in caught), len(texts), "texts", longest)
     return found
 
 
 def encoded_with_places(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> tuple[Encoded, list[list[tuple[int, int]]]]:
     """`encoded`, and where in its text each token stands: (start, end), (0, 0) for added ones."""
     rows = [tokenizer.encode(text, max_length=longest) for text in texts]
-    _tell_of_cuts(sum(row.cut > 0 for row in rows), len(texts), longest)
+    tell_cuts(sum(row.cut > 0 for row in rows), len(texts), "texts", longest)
     found = Encoded([row.ids for row in rows], [np.asarray(row.segment_ids) for row in rows], tokenizer.pad_id)
     return found, [list(row.offsets) for row in rows]
-
-
-def _tell_of_cuts(cut: int, texts: int, longest: int) -> None:
-    if cut:
-        print(f"{cut:,} of {texts:,} texts are longer than {longest} tokens and were cut", file=sys.stderr)
 
 
 def in_tokens(places: Sequence[tuple[int, int]]) -> Callable[[int, int], tuple[int, int] | None]:

@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,13 @@ def load(
         table = table_of(config.family, stored.layout)
         binding = table.bind(stored, wanted, _layers(config) if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
+        if _untrained(binding):
+            warnings.warn(
+                f"The MLM output of {path} was never trained: its norm and its bias have their first values. What it tells of tokens is"
+                " random; chinese-roberta-wwm-ext-large was released so. Use another checkpoint for the MLM output.",
+                UntrainedOutputWarning,
+                stacklevel=2,
+            )
         values.maps.append(Changed(binding, changes))  # type: ignore[arg-type]  # which are read only
     return built, tokenizer
 
@@ -363,6 +371,16 @@ def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Co
         )
     decoder = count if config.num_decoder_layers else 0
     return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None, num_decoder_layers=decoder)
+
+
+class UntrainedOutputWarning(UserWarning):
+    """The checkpoint holds an output layer with random weights."""
+
+
+def _untrained(binding: Mapping[str, Any]) -> bool:
+    """Whether the MLM output is as it was made: gains of exactly 1, everything else that starts at 0 still 0. No training leaves it so."""
+    first = {"mlm/norm/gamma": 1.0, "mlm/norm/beta": 0.0, "mlm/dense/bias": 0.0, "mlm/bias": 0.0}
+    return all(name in binding for name in first) and all((binding[name] == value).all() for name, value in first.items())
 
 
 @contextmanager

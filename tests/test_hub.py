@@ -1003,3 +1003,20 @@ def test_inspect_on_real_indexes(name: str, family: str, layers: int, shared_dat
 def test_a_dtype_that_does_not_exist(saved: Path) -> None:
     with pytest.raises(ConfigError, match=r"dtype='flaot16' is no Keras dtype policy.*mixed_bfloat16"):
         bert4k.load(saved / "google", dtype="flaot16")
+
+
+# Outputs that were never trained. --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["google", "huggingface"])
+def test_an_output_that_was_never_trained_is_told(format: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As chinese-roberta-wwm-ext-large was released: a random matrix, and a norm and biases as they were made."""
+    untrained = Transformer(CONFIG, outputs=OUTPUTS)
+    bert4k.save(untrained, tokenizer, tmp_path / "saved", format)
+    with pytest.warns(hub.UntrainedOutputWarning, match=r"MLM output of .*saved was never trained.*Use another checkpoint"):
+        bert4k.load(tmp_path / "saved", outputs=("mlm",))
+    bert4k.load(tmp_path / "saved")  # nothing is said of what was not asked for
+    values = untrained.weight_values()
+    values["mlm/bias"] = values["mlm/bias"] + np.float32(1e-3)
+    bert4k.save(Transformer(CONFIG, outputs=OUTPUTS, values=values), tokenizer, tmp_path / "trained", format)
+    bert4k.load(tmp_path / "trained", outputs=("mlm",))
