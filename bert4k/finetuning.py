@@ -36,6 +36,7 @@ from bert4k.model import Transformer
 from bert4k.pretrained import TABLES
 from bert4k.progress import measured
 from bert4k.recipe import recipe_of, stored_settings
+from bert4k.telling import tell_cuts
 from bert4k.tokenizers import Tokenizer, read_tokenizer
 from bert4k.training import FGM, LearningCurves, LengthBatches, Objective, RDrop, Scored, Trainer, WarmupDecay, layer_rates, make_optimizer
 from bert4k.tuning import Tuning
