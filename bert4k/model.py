@@ -24,7 +24,6 @@ from bert4k import masks
 from bert4k.backend import owned
 from bert4k.blocks import Attend, block_of
 from bert4k.config import Config
-from bert4k.convolution import Convolution
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bert4k.families import FAMILIES
 from bert4k.layers import ACTIVATIONS, Attention, Bias, TiedProjection, TokenInputs
@@ -102,8 +101,8 @@ class Transformer(keras.Model):
         segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
         inside: dict[str, Any] = {}
 
-        def attend(attention: Attention | Convolution, x: Any) -> Any:
-            if isinstance(attention, Convolution):
+        def attend(attention: Any, x: Any) -> Any:
+            if not isinstance(attention, Attention):  # a convolution, say
                 return attention(x, allowed, position_ids)
             name = f"attention_{sum(each.startswith('attention_') for each in inside)}"
             weighed = name in self.output_kinds

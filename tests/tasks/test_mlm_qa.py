@@ -18,7 +18,7 @@ from bert4k.tasks.mlm_qa import Settings, batches, encode, extracted, written
 from bert4k.tokenizers import Tokenizer
 
 TOKENIZER = Tokenizer(TOKENS)
-SETTINGS = Settings(Path(), [], Path(), places=4, longest_question=8, longest=20)
+SETTINGS = Settings(run=Path(), train=[], dev=Path(), places=4, longest_question=8, longest=20)
 
 
 def write(path: Path) -> Path:
@@ -102,7 +102,7 @@ def test_what_stands_in_a_passage_is_found_by_trying_all_of_it(seed: int) -> Non
     random = np.random.default_rng(seed)
     size, places = int(random.integers(1, 9)), int(random.integers(2, 6))
     text = "".join(TOKENS[token] for token in random.integers(5, len(TOKENS), size))
-    settings = Settings(Path(), [], Path(), places=places, longest=40)
+    settings = Settings(run=Path(), train=[], dev=Path(), places=places, longest=40)
     [piece] = encode([Question("王", (Passage(text),))], TOKENIZER, settings)
     logits = random.normal(size=(places, len(TOKENS))) * 2
     log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)

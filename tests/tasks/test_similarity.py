@@ -48,7 +48,7 @@ def lines_of(told: str) -> list[Any]:
 def test_pairs_read_together(tmp_path: Path, graded: bool, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train.tsv", lambda one, other: 2 * (one + other) if graded else int(one and other))
     folder = tmp_path / "run"
-    found = json.loads(run(capsys, "train", "similarity", *common(tmp_path, train)))
+    found = json.loads(run(capsys, "train", "similarity", *common(tmp_path, train, "--tuning.epochs", "24")))
     assert found["spearman"] > 0.75 if graded else found["auc"] > 0.8 and "f1" in found
     names = {path.name for path in folder.iterdir()}
     assert names >= {"model.keras", "network", "vocab.txt", "labels.json", "settings.json", "metrics.jsonl", "curves.png", "report.md"}
