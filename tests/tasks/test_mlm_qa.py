@@ -46,7 +46,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: py
         str(checkpoint(tmp_path / "model", ("mlm",))),
     ]
     how = ["--places", "4", "--longest_question", "8", "--longest", "40", "--tuning.tokens", "160", "--tuning.dropout", "0"]
-    how += ["--tuning.epochs", "9", "--tuning.learning_rate", "0.02", *(["--extractive"] if extractive else [])]
+    how += ["--tuning.epochs", "15", "--tuning.learning_rate", "0.02", *(["--extractive"] if extractive else [])]
     told = json.loads(run(capsys, "train", "mlm_qa", *common, *how))
     assert told["exact"] > 0.7 and told["f1"] >= told["exact"] and told["mean"] == pytest.approx((told["exact"] + told["f1"]) / 2)
     names = {path.name for path in folder.iterdir()}
