@@ -289,8 +289,13 @@ BASE |= {"max_position_embeddings": 64, "hidden_dropout_prob": 0.0, "attention_p
 
 
 def compare_random(family: str, **sizes: Any) -> Comparison:
-    """A model of the family with random weights, of the width and depth of a base model and a small vocabulary, in both."""
+    """A model of the family with random weights, of the width and depth of a base model and a small vocabulary, in both.
+
+    A relu is replaced by a gelu: where rounding moves one of its millions of inputs over zero, its gradient jumps (T5 1.0: 5e-3 with relu,
+    4e-6 without)."""
     row = FAMILIES[family]
+    if row.values.get("hidden_act") == "relu":
+        sizes = {"hidden_act": "gelu_tanh"} | sizes
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(0x4E00 + number) for number in range(995))]
     config = Config(**{"vocab_size": len(vocabulary), **BASE, **row.values, "family": family, **sizes})
     vocabulary[0], vocabulary[config.pad_token_id] = vocabulary[config.pad_token_id], vocabulary[0]
