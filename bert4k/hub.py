@@ -10,7 +10,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from bert4k.download import locate as locate_named
 from bert4k.encoder_decoder import kind_of
 from bert4k.errors import CheckpointError, ConfigError, Error, VocabularyError, did_you_mean
 from bert4k.families import FAMILIES, checked, family_of
-from bert4k.model import Transformer
+from bert4k.model import Transformer, weights_of
 from bert4k.pretrained import catalogue, table_of
 from bert4k.surgery import POSITION_ROWS, Change, Changed, Compound, more_positions, other_tokens
 from bert4k.tokenizers import Tokenizer, read_tokenizer
@@ -119,14 +119,14 @@ def load(
         table = table_of(config.family, stored.layout)
         binding = table.bind(stored, wanted, _layers(config) if layers is None else layers)
         binding.report.raise_if_wrong(allow_missing)
-        if _untrained(binding):
-            warnings.warn(
-                f"The MLM output of {path} was never trained: its norm and its bias have their first values. What it tells of tokens is"
-                " random; chinese-roberta-wwm-ext-large was released so. Use another checkpoint for the MLM output.",
-                UntrainedOutputWarning,
-                stacklevel=2,
-            )
         values.maps.append(Changed(binding, changes))  # type: ignore[arg-type]  # which are read only
+    if "mlm/norm/gamma" in binding and _untrained(built):
+        warnings.warn(
+            f"The MLM output of {path} was never trained: its norm and its bias have their first values. What it tells of tokens is"
+            " random; chinese-roberta-wwm-ext-large was released so. Use another checkpoint for the MLM output.",
+            UntrainedOutputWarning,
+            stacklevel=2,
+        )
     return built, tokenizer
 
 
@@ -377,10 +377,11 @@ class UntrainedOutputWarning(UserWarning):
     """The checkpoint holds an output layer with random weights."""
 
 
-def _untrained(binding: Mapping[str, Any]) -> bool:
+def _untrained(model: Transformer) -> bool:
     """Whether the MLM output is as it was made: gains of exactly 1, everything else that starts at 0 still 0. No training leaves it so."""
     first = {"mlm/norm/gamma": 1.0, "mlm/norm/beta": 0.0, "mlm/dense/bias": 0.0, "mlm/bias": 0.0}
-    return all(name in binding for name in first) and all((binding[name] == value).all() for name, value in first.items())
+    found = [(getattr(layer, attribute), first[name]) for name, layer, attribute in weights_of(model.parts) if name in first]
+    return len(found) == len(first) and all((keras.ops.convert_to_numpy(value) == start).all() for value, start in found)
 
 
 @contextmanager
