@@ -52,10 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = (
-    *("classify", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq"),
-    "similarity",
-)
+TASKS = ("classify", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq", "similarity")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -85,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--mask", help=how)
         added.set_defaults(usual_mask=mask)
         added.add_argument("--json", action="store_true", help="one JSON object a line")
-        added.set_defaults(usual_mask=mask)
 
     added = command(generate, "Write texts: continue them under the mask lm, answer them under seq2seq.")
     model(added, "seq2seq", "source")
@@ -377,10 +373,7 @@ def verify(options: argparse.Namespace) -> None:
     """bert4k verify"""
     if options.all == bool(options.model):
         raise ConfigError("Say what to verify: the folder or name of a checkpoint, or --all for every family with random weights.")
-    if not options.all:
-        import_backend()
-    else:
-        import_backend(light=True)  # each comparison has a process of its own
+    import_backend(light=options.all)  # of all, each comparison has a process of its own
     from bert4k import fidelity
 
     gradients = not options.no_gradients

@@ -12,15 +12,16 @@ import numpy as np
 from keras import ops
 
 from bert4k.layers import Attention
-from bert4k.positions import Places, distances
+from bert4k.positions import Places, Positions, distances
 
 
 @keras.saving.register_keras_serializable("bert4k")
-class Distances(keras.layers.Embedding):
+class Distances(keras.layers.Embedding, Positions):
     """A trained vector for each bucket of distances, [2 S, H], normalised by the layer `norm`. All attention layers share one instance.
 
     The half of the buckets next to 0 hold one distance each, the others ever more, up to `max_distance` (DeBERTa-v2). `positions`: how many
-    there are, so that no distance is as large."""
+    there are, so that no distance is as large. Of what a kind of `bert4k.positions` may do, it does nothing itself: `DisentangledAttention`
+    asks it for more."""
 
     def __init__(
         self, buckets: int, max_distance: int, positions: int, width: int, norm: keras.layers.Layer | None = None, **kwargs: Any
@@ -43,20 +44,6 @@ class Distances(keras.layers.Embedding):
         """The bucket of every distance from key to query, int32 [B, Q, K]."""
         farthest = self.positions - 1
         return ops.take(ops.convert_to_tensor(self.row), farthest - ops.clip(distances(places), -farthest, farthest), axis=0)
-
-    # As a kind of `bert4k.positions`, it does nothing but what `DisentangledAttention` asks of it.
-
-    def turned(self, x: Any, position_ids: Any) -> Any:
-        return x
-
-    def scores(self, query: Any, places: Places | None) -> Any:
-        return None
-
-    def values(self, weights: Any, places: Places | None) -> Any:
-        return None
-
-    def seen(self, allowed: Any, places: Places | None) -> Any:
-        return allowed
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"buckets": self.buckets, "max_distance": self.max_distance, "positions": self.positions}
@@ -82,11 +69,6 @@ class DisentangledAttention(Attention):
         super().__init__(**kwargs)
         self.distance_dropout_rate = distance_dropout
         self.distance_dropout = keras.layers.Dropout(distance_dropout, dtype=self.dtype_policy) if distance_dropout else None
-
-    def build(self, x_shape: tuple[int | None, ...]) -> None:
-        super().build(x_shape)
-        if not self.positions.built:
-            self.positions.build()
 
     def scale(self, query: Any) -> Any:
         """Divided by the square root of 3 D."""

@@ -29,9 +29,8 @@ class Places(NamedTuple):
     keys: Any
 
 
-@keras.saving.register_keras_serializable("bert4k")
-class Absolute:
-    """A trained row for each position, added to the token's embedding (BERT, arXiv:1810.04805): attention knows nothing of it."""
+class Positions:
+    """What a kind of position may do in attention; where a kind says nothing, it does nothing."""
 
     def turned(self, x: Any, position_ids: Any) -> Any:
         """Queries or keys x [B, N, L, D] that stand at `position_ids` [B, L], as attention takes them."""
@@ -48,6 +47,11 @@ class Absolute:
     def seen(self, allowed: Any, places: Places | None) -> Any:
         """Which of the keys that a query may look at, `allowed` bool [B, 1, Q, K], are near enough: the same shape."""
         return allowed
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Absolute(Positions):
+    """A trained row for each position, added to the token's embedding (BERT, arXiv:1810.04805): attention knows nothing of it."""
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -146,7 +150,7 @@ def turn(x: Any, sin: Any, cos: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("bert4k")
-class Bucketed(keras.layers.Embedding):
+class Bucketed(keras.layers.Embedding, Positions):
     """A trained number for each head and each bucket of distances, added to the products of queries and keys (T5, arXiv:1910.10683,
     section 2.1). All attention layers that are given one instance share its numbers.
 
@@ -158,21 +162,10 @@ class Bucketed(keras.layers.Embedding):
         self.max_distance, self.bidirectional = max_distance, bidirectional
         self.bucket = _buckets(buckets, max_distance, bidirectional)
 
-    def turned(self, x: Any, position_ids: Any) -> Any:
-        return x
-
     def scores(self, query: Any, places: Places | None) -> Any:
-        queries, keys = _needed(places)
-        distance = ops.cast(keys, "int32")[:, None, :] - ops.cast(queries, "int32")[:, :, None]
-        row = ops.clip(distance, -self.max_distance, self.max_distance) + self.max_distance
+        row = ops.clip(distances(places), -self.max_distance, self.max_distance) + self.max_distance
         of_distance = self(ops.convert_to_tensor(self.bucket))  # [distances, N]: few, so that what is large is gathered once
         return ops.cast(ops.transpose(ops.take(of_distance, row, axis=0), (0, 3, 1, 2)), query.dtype)
-
-    def values(self, weights: Any, places: Places | None) -> Any:
-        return None
-
-    def seen(self, allowed: Any, places: Places | None) -> Any:
-        return allowed
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"max_distance": self.max_distance, "bidirectional": self.bidirectional}
