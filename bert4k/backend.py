@@ -46,6 +46,18 @@ def set_seed(seed: int) -> None:
         torch.manual_seed(seed)
 
 
+def seed_dropout(model: keras.Model, *seed: int) -> None:
+    """Let what `model` drops from now on follow from the numbers of `seed`: Keras stores no state of random numbers with the weights. On
+    PyTorch, dropout without a seed of its own draws from the generators of the devices."""
+    states = [each for each in model.non_trainable_variables if each.path.endswith("seed_generator_state")]
+    for place, state in enumerate(states):
+        state.assign([int(np.random.default_rng([*seed, place]).integers(2**31)), 0])
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**31)))
+
+
 def generator_states() -> dict[str, np.ndarray]:
     """The states of random generators that are no variables of a model: on PyTorch, dropout draws from the generators of the devices."""
     if keras.backend.backend() != "torch":

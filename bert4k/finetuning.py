@@ -228,10 +228,7 @@ class _Course(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.batches.begin(epoch)
-        # Keras stores no state of random numbers with the weights: so that of an epoch follows from its number.
-        states = [each for each in self.model.non_trainable_variables if each.path.endswith("seed_generator_state")]
-        for place, state in enumerate(states):
-            state.assign([int(np.random.default_rng([self.batches.seed, epoch, place]).integers(2**31)), 0])
+        seed_dropout(self.model, self.batches.seed, epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1
