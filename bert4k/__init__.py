@@ -39,6 +39,7 @@ _PUBLIC = {
         "stream",
     ),
     "bert4k.attention_maps": ("attention",),
+    "bert4k.assembly": ("from_arrays",),
     "bert4k.hub": ("inspect", "load", "save"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -48,6 +49,7 @@ __all__ = ["__version__", *_SUBMODULES, *_HOME]
 
 if TYPE_CHECKING:  # the same table, for type checkers and editors
     from bert4k import masks as masks
+    from bert4k.assembly import from_arrays as from_arrays
     from bert4k.attention_maps import attention as attention
     from bert4k.config import Config as Config
     from bert4k.decoding import Generation as Generation

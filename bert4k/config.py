@@ -23,7 +23,7 @@ _WITHOUT_EFFECT = frozenset(
     id2label label2id num_labels _name_or_path finetuning_task bos_token_id eos_token_id sep_token_id
     cls_token_id mask_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
     pooler_size_per_head pooler_type tie_word_embeddings language name attn_implementation
-    _attn_implementation_autoset chunk_size_feed_forward
+    _attn_implementation_autoset chunk_size_feed_forward tokenizer_class
     """.split()
 )
 
@@ -71,7 +71,9 @@ _LEAST = dict.fromkeys(
     num_hidden_groups max_relative_position attention_head_size position_buckets global_attn_every_n_layers local_attention
     """.split(),
     1,
-) | dict.fromkeys(("type_vocab_size", "task_type_vocab_size", "position_offset", "num_decoder_layers", "conv_kernel_size"), 0)
+) | dict.fromkeys(
+    ("type_vocab_size", "task_type_vocab_size", "position_offset", "num_decoder_layers", "conv_kernel_size", "condition_size"), 0
+)
 # Sizes that follow from others where they are None.
 _USUAL = ("embedding_size", "num_hidden_groups", "attention_head_size")
 
@@ -103,7 +105,8 @@ class Config:
     global_attn_every_n_layers: of "rotary_halves", every which layer looks as far as it may, with the angles of global_rope_theta; the
     others look at local_attention tokens around them, with those of local_rope_theta. position_offset: rows of the table before that of
     position 0. type_vocab_size, task_type_vocab_size: segments and tasks that have a row in the embedding; 0 is none, and 1 a row that
-    every token has.
+    every token has. shared_segment_embeddings: a token's segment is the id of another token, whose row is added, too, unless that is 0: who
+    speaks, in CDial-GPT (arXiv:2008.03946, section 3.1).
 
     embedding_norm: whether the sum of the embeddings is normalised. block: how a layer's sublayers are joined (`bert4k.blocks`).
     norm: "layer"; "layer_without_bias", which learns a gain alone; "rms", which divides by the root of the mean square and learns a gain;
@@ -117,6 +120,10 @@ class Config:
     are, too: cross_position, what its attention to the encoder does with positions; logits, its output layer: "tied" to the embedding,
     that with a constant bias ("tied_bias"), or "untied"; logits_scaled, whether what goes into that is divided by the root of hidden_size;
     decoder_start, the tokens before a text, and decoder_end, the one after it (none: [CLS] and [SEP] of the vocabulary).
+
+    condition_size: how many numbers the model is given for each row, on which the gains and biases of its norms depend; 0 for norms that
+    depend on nothing (`bert4k.layers.ConditionalNormalization`). residual_attention: whether the scores of each layer's attention are
+    added to those of the next (RealFormer, arXiv:2012.11747).
 
     Raises `ConfigError` when values contradict each other.
     """
@@ -164,6 +171,9 @@ class Config:
     local_attention: int = 128
     global_rope_theta: float = 10000.0
     local_rope_theta: float = 10000.0
+    condition_size: int = 0
+    residual_attention: bool = False
+    shared_segment_embeddings: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_act", _ACTIVATION_NAMES.get(str(self.hidden_act), self.hidden_act))
@@ -197,7 +207,15 @@ class Config:
             raise ConfigError(
                 f"num_hidden_groups is {self.groups}, and there are {self.num_hidden_layers} layers; it must not be more than these."
             )
-        for name in ("use_bias", "embedding_norm", "attention_scale", "logits_scaled", "position_biased_input"):
+        for name in (
+            "use_bias",
+            "embedding_norm",
+            "attention_scale",
+            "logits_scaled",
+            "position_biased_input",
+            "residual_attention",
+            "shared_segment_embeddings",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; expected true or false. Correct the config file or the override.")
         if self.mlm_head == "plain" and self.embedding_width != self.hidden_size:
@@ -208,6 +226,17 @@ class Config:
             raise ConfigError(
                 f"conv_kernel_size is {self.conv_kernel_size}; expected an odd number, as many neighbours on either side, or 0."
             )
+        if self.shared_segment_embeddings and (self.type_vocab_size or self.projected == "all"):
+            raise ConfigError(
+                f"shared_segment_embeddings takes the rows of segments from the embedding of tokens, and type_vocab_size is"
+                f" {self.type_vocab_size}: there are rows of their own, too, or a projection between. Set it for models without."
+            )
+        if self.condition_size and self.norm != "layer":
+            raise ConfigError(
+                f"condition_size is {self.condition_size}; only norms of the kind 'layer' take a condition, not {self.norm!r}."
+            )
+        if self.num_decoder_layers and (self.condition_size or self.residual_attention):
+            raise ConfigError("condition_size and residual_attention are for models of one stack; an encoder-decoder has neither.")
         if self.position in ("rotary", "rotary_halves") and self.head_size % 2:
             raise ConfigError(
                 f"Attention heads have {self.head_size} numbers; rotary positions turn them in pairs. Choose another num_attention_heads."

@@ -342,7 +342,7 @@ _GPT_NAMES = {
 _GPT_WITHOUT_EFFECT = frozenset(
     """
     n_ctx n_special embd_pdrop predict_special_tokens summary_type summary_use_proj summary_activation summary_proj_to_labels
-    summary_first_dropout task_specific_params tokenizer_class reorder_and_upcast_attn
+    summary_first_dropout task_specific_params reorder_and_upcast_attn
     """.split()
 )
 _GPT2 = Family(

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
 import tempfile
-import warnings
 import zipfile
-from collections import ChainMap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
 
 from bert4k import masks
+from bert4k.assembly import assembled, chosen_layers, report_on
 from bert4k.checkpoints import open_checkpoint, write_bundle, write_safetensors
 from bert4k.checkpoints.describe import Summary, describe
 from bert4k.checkpoints.recognise import recognise
 from bert4k.checkpoints.stored import Stored
-from bert4k.checkpoints.tables import BY_TOKEN, Report
+from bert4k.checkpoints.tables import Report
 from bert4k.config import Config, read_json
 from bert4k.download import local_copy
 from bert4k.download import locate as locate_named
 from bert4k.encoder_decoder import kind_of
 from bert4k.errors import CheckpointError, ConfigError, Error, VocabularyError, did_you_mean
 from bert4k.families import FAMILIES, checked, family_of
-from bert4k.model import Transformer, weights_of
+from bert4k.model import Transformer
 from bert4k.pretrained import catalogue, table_of
-from bert4k.surgery import POSITION_ROWS, Change, Changed, Compound, more_positions, other_tokens
+from bert4k.surgery import POSITION_ROWS, Change, Compound, more_positions, other_tokens
 from bert4k.tokenizers import Tokenizer, read_tokenizer
 
 FORMATS = ("google", "huggingface", "keras")
@@ -93,7 +89,7 @@ def load(
     tokenizer, config = _tokenizer_of(folder, config)
     _check_vocabulary(tokenizer, config, folder)
     if layers is not None:
-        layers, config = _chosen_layers(layers, config)
+        layers, config = chosen_layers(layers, config)
     changes: dict[str, Change] = {}
     if positions := more_positions(extend_positions, released, config):
         changes[POSITION_ROWS] = positions
@@ -107,27 +103,7 @@ def load(
             decoder_end=config.decoder_end and rows.renumbered("decoder_end", config.decoder_end),
         )
 
-    values: ChainMap[str, Any] = ChainMap()
-    # In this scope variables get a shape and wait for their value. The checkpoint is held against the shapes, everything that is
-    # wrong is told at once, and on leaving each weight is made from its tensor, with no random value in between.
-    with _no_collecting(), _Waiting():
-        built = (kind_of(config) if kind is Transformer else kind)(config, mask, outputs, values=values, dtype=dtype)
-        wanted = built.weight_names()
-        for name in set(changes) & set(wanted):  # in the checkpoint it has the rows that were released
-            count = released.position_offset + released.max_position_embeddings if name == POSITION_ROWS else released.vocab_size
-            wanted[name] = tuple(count if axis == BY_TOKEN.get(name, 0) else size for axis, size in enumerate(wanted[name]))
-        table = table_of(config.family, stored.layout)
-        binding = table.bind(stored, wanted, _layers(config) if layers is None else layers)
-        binding.report.raise_if_wrong(allow_missing)
-        values.maps.append(Changed(binding, changes))  # type: ignore[arg-type]  # which are read only
-    if "mlm/norm/gamma" in binding and _untrained(built):
-        warnings.warn(
-            f"The MLM output of {path} was never trained: its norm and its bias have their first values. What it tells of tokens is"
-            " random; chinese-roberta-wwm-ext-large was released so. Use another checkpoint for the MLM output.",
-            UntrainedOutputWarning,
-            stacklevel=2,
-        )
-    return built, tokenizer
+    return assembled(stored, config, released, mask, outputs, kind, layers, changes, dtype, allow_missing), tokenizer
 
 
 def save(model: Transformer, tokenizer: Tokenizer, folder: str | Path, format: str = "google") -> Path:
@@ -221,7 +197,7 @@ def inspect(source: str | Path, model: str | None = None) -> Inspection:
     try:
         vocabulary = len(Tokenizer.from_folder(folder)) if (folder / "vocab.txt").exists() else None
         config = _config_of(folder, stored, model)
-        report = _report(stored, config)
+        report = report_on(stored, config)
     except Error as error:
         problem = str(error)
     table = table_of(config.family, stored.layout) if config is not None and report is not None else None
@@ -244,18 +220,6 @@ def locate(source: str | Path, download: bool = False) -> Path:
         f"There is no file or folder {source}, and no checkpoint of that name in the catalogue.{did_you_mean(str(source), known)}"
         f" Give the folder of a release, or one of: {', '.join(here)}. `bert4k list` shows {len(known) - len(here)} more, to be fetched."
     )
-
-
-def _report(stored: Stored, config: Config) -> Report:
-    """How a checkpoint fits the model of its config with every output, without making a weight."""
-    with _Waiting(initialize_variables=False):
-        wanted = kind_of(config)(config, outputs=config.outputs).weight_names()
-    return table_of(config.family, stored.layout).bind(stored, wanted, _layers(config)).report
-
-
-def _layers(config: Config) -> int:
-    """How many different layers a checkpoint has: of an encoder and a decoder, the higher number."""
-    return max(config.groups, config.num_decoder_layers)
 
 
 def _config_of(folder: Path, stored: Stored, family: str | None) -> Config:
@@ -342,80 +306,3 @@ def _check_vocabulary(tokenizer: Tokenizer, config: Config, folder: Path) -> Non
             f"[PAD] is token {tokenizer.pad_id} of the vocabulary, and the model takes token {config.pad_token_id} for padding ({folder})."
             f" It would look at padding and overlook a word: load it with pad_token_id={tokenizer.pad_id}, or correct the config."
         )
-
-
-def _chosen_layers(layers: Sequence[int], config: Config) -> tuple[list[int], Config]:
-    """Which stored layers the blocks take, and the config of the model that is left."""
-    wrong = [layer for layer in layers if layer not in range(config.num_hidden_layers)]
-    if wrong or len(layers) == 0:
-        raise ConfigError(f"layers={list(layers)}: expected some of 0 to {config.num_hidden_layers - 1}, the layers of this checkpoint.")
-    count, every = len(layers), config.global_attn_every_n_layers
-    if config.num_decoder_layers not in (0, config.num_hidden_layers):
-        raise ConfigError(
-            f"layers={list(layers)}: the encoder has {config.num_hidden_layers} layers and the decoder {config.num_decoder_layers}; some of"
-            " both are kept only where these are equal. Load all of them."
-        )
-    differ = [layer for place, layer in enumerate(layers) if layer % every != place % every]
-    if differ or (config.block == "pre_norm_but_first" and layers[0] != 0):
-        raise ConfigError(
-            f"layers={list(layers)}: in this checkpoint every {every}th layer looks at all tokens, the others at those near by, and layer 0"
-            " has no norm before its attention; another order would make other layers of them. Begin with 0, and go on by whole turns, such"
-            f" as {[*range(every), *range(2 * every, 3 * every)]}."
-        )
-    if config.groups == 1:  # all are the same, so choosing some is choosing how many
-        return [0], config.override(num_hidden_layers=count, num_hidden_groups=1)
-    if config.groups != config.num_hidden_layers:
-        raise ConfigError(
-            f"layers={list(layers)}: the {config.num_hidden_layers} layers of this checkpoint share the weights of {config.groups},"
-            " so none can be left out. Load all of them."
-        )
-    decoder = count if config.num_decoder_layers else 0
-    return [int(layer) for layer in layers], config.override(num_hidden_layers=count, num_hidden_groups=None, num_decoder_layers=decoder)
-
-
-class UntrainedOutputWarning(UserWarning):
-    """The checkpoint holds an output layer with random weights."""
-
-
-def _untrained(model: Transformer) -> bool:
-    """Whether the MLM output is as it was made: gains of exactly 1, everything else that starts at 0 still 0. No training leaves it so."""
-    first = {"mlm/norm/gamma": 1.0, "mlm/norm/beta": 0.0, "mlm/dense/bias": 0.0, "mlm/bias": 0.0}
-    found = [(getattr(layer, attribute), first[name]) for name, layer, attribute in weights_of(model.parts) if name in first]
-    return len(found) == len(first) and all((keras.ops.convert_to_numpy(value) == start).all() for value, start in found)
-
-
-@contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Building a model makes objects enough to start garbage collections, each of which walks all that TensorFlow has made since
-    its import: a third of the time that loading takes, and nothing to be found."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-class _Waiting(keras.StatelessScope):
-    """Within, variables get a shape and wait for their value, which they receive on leaving.
-
-    When an error gives the model up, or only its shapes were wanted, its variables are forgotten. Keras would keep them waiting: draw
-    random values for all of them at the end of this scope or of the next one, and fail on those that have theirs already.
-    """
-
-    def __enter__(self) -> _Waiting:
-        self._earlier = len(self._waiting())
-        super().__enter__()
-        return self
-
-    def __exit__(self, error: Any, *rest: Any) -> None:
-        self.initialize_variables &= error is None
-        try:
-            super().__exit__(error, *rest)  # here a damaged tensor may still come to light
-        finally:
-            del self._waiting()[self._earlier :]
-
-    @staticmethod
-    def _waiting() -> list[Any]:
-        return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)

@@ -12,6 +12,8 @@ import keras
 from keras import ops
 
 from bert4k import masks
+from bert4k.beside import current_condition, current_scores, summed_scores
+from bert4k.errors import DataError
 from bert4k.positions import Absolute, Places
 
 # Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
@@ -71,7 +73,8 @@ class Attention(keras.layers.Layer):
 
     positions: what it does with positions, a kind of `bert4k.positions`. Where that is nothing, position_ids and places may be left out;
     position_ids int32 [B, L] are those of x, and `Places` those of the queries and of the keys in memory. scaled: whether queries are
-    divided by the root of the head size. width: of the outputs; None is heads x head size.
+    divided by the root of the head size. width: of the outputs; None is heads x head size. residual: whether the scores of all layers
+    before are added to its own, as RealFormer does (He et al. 2020, arXiv:2012.11747, section 3): those of this run (`bert4k.beside`).
     """
 
     def __init__(
@@ -84,10 +87,11 @@ class Attention(keras.layers.Layer):
         use_bias: bool = True,
         scaled: bool = True,
         width: int | None = None,
+        residual: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.use_bias, self.scaled, self.width = use_bias, scaled, width
+        self.use_bias, self.scaled, self.width, self.residual = use_bias, scaled, width, residual
         self.num_heads, self.head_size, self.dropout_rate = num_heads, head_size, dropout
         self.positions: Any = Absolute() if positions is None else positions
         self.initializer = keras.initializers.get(initializer)
@@ -121,12 +125,14 @@ class Attention(keras.layers.Layer):
         source: Any = None,
         source_position_ids: Any = None,
         return_weights: bool = False,
+        before: Any = None,
         training: bool | None = None,
     ) -> Any:
         looked_at = x if source is None else source
         out = keras.KerasTensor((*x.shape[:-1], self.width or self.num_heads * self.head_size), self.compute_dtype)
-        weights = keras.KerasTensor((x.shape[0], self.num_heads, x.shape[1], looked_at.shape[1]), self.compute_dtype)
-        return (out, weights) if return_weights else out
+        square = (x.shape[0], self.num_heads, x.shape[1], looked_at.shape[1])
+        weights, scores = (keras.KerasTensor(square, self.compute_dtype) for _ in range(2))
+        return self._given(out, weights if return_weights else None, scores)
 
     def call(
         self,
@@ -136,18 +142,26 @@ class Attention(keras.layers.Layer):
         source: Any = None,
         source_position_ids: Any = None,
         return_weights: bool = False,
+        before: Any = None,
         training: bool | None = None,
     ) -> Any:
         """x [B, L, H] looks at itself, or at `source` [B, S, H], which stands at `source_position_ids` [B, S]. return_weights: give also
-        how much each token looks at each other one, [B, N, L, S], before dropout."""
+        how much each token looks at each other one, [B, N, L, S], before dropout. before: the scores of the layers before, [B, N, L, S];
+        residual attention gives, last of all, their sum with its own."""
         if source is None:
             source, source_position_ids = x, position_ids
         places = None if position_ids is None else Places(position_ids, source_position_ids)
         memory = self.keys_values(source, source_position_ids)
-        weights = self.probabilities(x, memory, allowed, places)
+        with summed_scores(before) as scores:
+            weights = self.probabilities(x, memory, allowed, places)
         dropped = self.dropout(weights, training=training) if self.dropout is not None else weights
         out = self.gather(x, dropped, memory, places)
-        return (out, weights) if return_weights else out
+        return self._given(out, weights if return_weights else None, scores.sum)
+
+    def _given(self, out: Any, weights: Any, scores: Any) -> Any:
+        """What a call gives: `out` alone, or a tuple with what else is asked for."""
+        more = (*(() if weights is None else (weights,)), *((scores,) if self.residual else ()))
+        return (out, *more) if more else out
 
     def split(self, x: Any) -> Any:
         """[B, L, N x D] -> [B, N, L, D]."""
@@ -184,7 +198,11 @@ class Attention(keras.layers.Layer):
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""
         query = self.scaled_query(x, places and places.queries)
         scores = _plus(self.products(query, memory.keys, places), self.positions.scores(query, places))
-        return self.normalised(scores, self.positions.seen(allowed, places))
+        return self.normalised(self.summed(scores), self.positions.seen(allowed, places))
+
+    def summed(self, scores: Any) -> Any:
+        """`scores` [B, N, Q, K], with those of the layers before where attention is residual."""
+        return current_scores().add(scores) if self.residual else scores
 
     def products(self, query: Any, keys: Any, places: Places | None) -> Any:
         """Of queries [B, N, Q, D], which are scaled, and keys [B, N, K, D]: [B, N, Q, K]."""
@@ -209,7 +227,7 @@ class Attention(keras.layers.Layer):
         where = [places and places._replace(keys=places.keys[:, part]) for part in (slice(length), slice(length, None))]
         scores = [self.products(query, *each) for each in zip((source.keys, target.keys), where, strict=True)]
         scores = _plus(ops.concatenate(scores, axis=-1), self.positions.scores(query, places))  # [B, N, X, S + M]
-        weights = self.normalised(scores, self.positions.seen(allowed, places))
+        weights = self.normalised(self.summed(scores), self.positions.seen(allowed, places))
         looked = ops.matmul(weights[..., :length], source.values) + ops.matmul(weights[..., length:], target.values)
         return self.outcome(x, _plus(looked, self.positions.values(weights, places))), target
 
@@ -223,6 +241,7 @@ class Attention(keras.layers.Layer):
             "use_bias": self.use_bias,
             "scaled": self.scaled,
             "width": self.width,
+            "residual": self.residual,
         }
 
     @classmethod
@@ -340,6 +359,54 @@ class RootMeanSquareNormalization(UnitNormalization):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"gamma_initializer": keras.initializers.serialize(self.gamma_initializer)}
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class ConditionalNormalization(keras.layers.LayerNormalization):
+    """Layer normalisation whose gain and bias depend on a condition c [B, C]: gamma + c U and beta + c V (Su 2020, kexue.fm/archives/7124;
+    bert4keras' LayerNormalization). U and V start at zero: whatever the condition, a checkpoint is at first what it was.
+
+    `norm(x)` with x [B, ..., H] takes the condition of its run (`bert4k.beside`). Raises `DataError` where there is none."""
+
+    def __init__(
+        self, condition_size: int, *, gamma_kernel_initializer: Any = "zeros", beta_kernel_initializer: Any = "zeros", **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.condition_size = condition_size
+        self.gamma_kernel_initializer = keras.initializers.get(gamma_kernel_initializer)
+        self.beta_kernel_initializer = keras.initializers.get(beta_kernel_initializer)
+
+    def build(self, x_shape: tuple[int | None, ...], condition_shape: tuple[int | None, ...] | None = None) -> None:
+        super().build(x_shape)
+        shape = (self.condition_size, x_shape[-1])
+        self.gamma_kernel = self.add_weight(name="gamma_kernel", shape=shape, initializer=self.gamma_kernel_initializer)
+        self.beta_kernel = self.add_weight(name="beta_kernel", shape=shape, initializer=self.beta_kernel_initializer)
+
+    def __call__(self, x: Any, condition: Any = None, **kwargs: Any) -> Any:
+        condition = current_condition() if condition is None else condition
+        if condition is None:
+            raise DataError(
+                f"The norms of this model take a condition of {self.condition_size} numbers for each row, and there is none here. Give the"
+                " model an input 'condition', or generate() and stream() their condition=; other ways of decoding take none."
+            )
+        return super().__call__(x, condition, **kwargs)
+
+    def call(self, x: Any, condition: Any) -> Any:
+        condition = ops.reshape(ops.cast(condition, x.dtype), (-1, *(1 for _ in x.shape[2:]), self.condition_size))
+        gamma, beta = (
+            ops.cast(vector, x.dtype) + ops.matmul(condition, ops.cast(kernel, x.dtype))
+            for vector, kernel in ((self.gamma, self.gamma_kernel), (self.beta, self.beta_kernel))
+        )
+        return ops.cast(ops.layer_normalization(x, axis=-1, epsilon=self.epsilon), x.dtype) * gamma + beta
+
+    def compute_output_spec(self, x: Any, condition: Any) -> Any:
+        return keras.KerasTensor(x.shape, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        first = {
+            name: keras.initializers.serialize(getattr(self, name)) for name in ("gamma_kernel_initializer", "beta_kernel_initializer")
+        }
+        return super().get_config() | {"condition_size": self.condition_size} | first
 
 
 @keras.saving.register_keras_serializable("bert4k")

@@ -22,6 +22,7 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import owned
+from bert4k.beside import conditioned, summed_scores
 from bert4k.blocks import Attend, block_of
 from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError, did_you_mean
@@ -37,6 +38,8 @@ HEADS: dict[str, set[str]] = {
     "nsp": {"pooled", "nsp"},
     "discriminator": {"discriminator"},
 }
+# The weights of conditional norms, which no checkpoint was released with: at zero, they change nothing.
+CONDITIONAL = ("gamma_kernel", "beta_kernel")
 OUTPUTS = FAMILIES["bert"].outputs  # those of BERT; config.outputs are those of the config's family
 
 
@@ -47,7 +50,8 @@ class Transformer(keras.Model):
 
     Inputs, a dict: "token_ids" int32 [B, L]; optionally "segment_ids" int32 [B, L] (default 0), "real" bool [B, L]
     (default: the token is not padding), "position_ids" int32 [B, L]; "document_ids" int32 [B, L] when the mask uses
-    `same_document`; "order" int32 [B, L] when it uses `permuted` without an order or seed of its own.
+    `same_document`; "order" int32 [B, L] when it uses `permuted` without an order or seed of its own; "condition" float [B, C] when the
+    config has a `condition_size` C.
 
     outputs: any of "sequence" [B, L, H], "pooled" [B, H] (tanh of the first token) and, all logits, "mlm" [B, L, V], "nsp" [B, 2]
     (ALBERT's sentence order, too) and "discriminator" [B, L] (ELECTRA: the token was replaced). And of the inside: "embeddings", what goes
@@ -96,22 +100,27 @@ class Transformer(keras.Model):
 
     def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, of symbolic inputs."""
-        symbolic = {name: tensor for name, tensor in inputs.items() if name != "token_ids"}
+        symbolic = {name: tensor for name, tensor in inputs.items() if name not in ("token_ids", "condition")}
         tokens = TokenInputs(self.mask, self.config.pad_token_id, name="tokens")
         segment_ids, position_ids, allowed = tokens(inputs["token_ids"], **symbolic)
         inside: dict[str, Any] = {}
+        before: Any = None  # the scores of residual attention
 
         def attend(attention: Any, x: Any) -> Any:
+            nonlocal before
             if not isinstance(attention, Attention):  # a convolution, say
                 return attention(x, allowed, position_ids)
             name = f"attention_{sum(each.startswith('attention_') for each in inside)}"
             weighed = name in self.output_kinds
-            out = attention(x, allowed, position_ids, return_weights=weighed)
-            x, inside[name] = out if weighed else (out, None)
+            out = attention(x, allowed, position_ids, return_weights=weighed, before=before)
+            x, *more = out if isinstance(out, tuple) else (out,)
+            inside[name] = more[0] if weighed else None
+            before = more[-1] if attention.residual else None
             return x
 
-        x = self.run(inputs["token_ids"], segment_ids, position_ids, attend, inside)
-        return {name: inside[name] if name in inside else self.head(name, x) for name in self.output_kinds}
+        with conditioned(inputs.get("condition")):
+            x = self.run(inputs["token_ids"], segment_ids, position_ids, attend, inside)
+            return {name: inside[name] if name in inside else self.head(name, x) for name in self.output_kinds}
 
     # The hooks. -----------------------------------------------------------------------------------------------------
 
@@ -159,6 +168,9 @@ class Transformer(keras.Model):
         x = parts["embeddings/token"](token_ids)
         if config.projected == "tokens":
             x = parts["embeddings/projection"](x)
+        if config.shared_segment_embeddings:
+            rows = parts["embeddings/token"](segment_ids)
+            x = x + rows * ops.cast(ops.not_equal(segment_ids, 0), rows.dtype)[..., None]
         if "embeddings/segment" in parts:  # a single row is every token's
             x = x + parts["embeddings/segment"](segment_ids if config.type_vocab_size > 1 else ops.zeros_like(token_ids))
         if "embeddings/position" in parts:
@@ -199,8 +211,9 @@ class Transformer(keras.Model):
         inside: receives the outputs "embeddings", "hidden_0", "hidden_1", ..."""
         inside = {} if inside is None else inside
         x = inside["embeddings"] = self.embed(token_ids, segment_ids, position_ids)
-        for index in range(self.config.num_hidden_layers):
-            x = inside[f"hidden_{index}"] = self.block(index, x, attend)
+        with summed_scores():
+            for index in range(self.config.num_hidden_layers):
+                x = inside[f"hidden_{index}"] = self.block(index, x, attend)
         return self.parts["final_norm"](x) if "final_norm" in self.parts else x
 
     # What decoding asks (`bert4k.decoding.loop`). -------------------------------------------------------------------
@@ -317,6 +330,8 @@ class Transformer(keras.Model):
         inputs |= {name: keras.Input((None,), dtype=dtype, name=name, optional=True) for name, dtype in optional.items()}
         if masks.needs_order(self.mask):
             inputs["order"] = keras.Input((None,), dtype="int32", name="order")
+        if self.config.condition_size:
+            inputs["condition"] = keras.Input((self.config.condition_size,), dtype="float32", name="condition")
         return inputs
 
     def __call__(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -347,15 +362,17 @@ class Transformer(keras.Model):
                     "order": " Only a mask with `permuted` takes an order.",
                     "document_ids": " Only a mask with `same_document` takes them.",
                     "decoder_ids": " Only an encoder-decoder with an output of its decoder takes them.",
+                    "condition": " Only a model whose config has a condition_size takes one.",
                 }
                 raise DataError(
                     f"There is no input {name!r} under the mask {masks.title(self.mask)}.{why.get(name, did_you_mean(name, known))}"
                     f" Inputs are {', '.join(known)}."
                 )
-        for name in ("token_ids", "order", "decoder_ids"):
+        for name in ("token_ids", "order", "decoder_ids", "condition"):
             if name in known and inputs.get(name) is None:
                 raise DataError(f"The input {name!r} is missing. Inputs under the mask {masks.title(self.mask)} are {', '.join(known)}.")
         check_tokens(self.config, inputs)
+        check_condition(self.config, inputs.get("condition"))
         return {name: inputs.get(name) for name in known}
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -414,7 +431,8 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
                 f"The batch has {shape[1]} tokens a row; the model has {limit} positions."
                 f" Cut the texts with max_length={limit}, or split them."
             )
-    rows = {"token_ids": config.vocab_size, "decoder_ids": config.vocab_size, "segment_ids": config.type_vocab_size, "position_ids": limit}
+    segments = config.vocab_size if config.shared_segment_embeddings else config.type_vocab_size
+    rows = {"token_ids": config.vocab_size, "decoder_ids": config.vocab_size, "segment_ids": segments, "position_ids": limit}
     for name, count in rows.items():
         ids = inputs.get(name)
         if name == "segment_ids" and count < 2:
@@ -428,6 +446,18 @@ def check_tokens(config: Config, inputs: Mapping[str, Any]) -> None:
                 )
 
 
+def check_condition(config: Config, condition: Any, rows: int | None = None) -> None:
+    """Raise `DataError` unless `condition` is what the norms of such a model take: [rows, C] or, where they take none, None."""
+    if (condition is not None) != bool(config.condition_size):
+        wanted = f"takes a condition of {config.condition_size} numbers for each row" if config.condition_size else "takes no condition"
+        raise DataError(
+            f"The model {wanted} (condition_size is {config.condition_size}), and {'none' if condition is None else 'one'} is given."
+        )
+    shape = None if condition is None else tuple(np.shape(condition) if isinstance(condition, list) else condition.shape)
+    if shape is not None and (len(shape) != 2 or shape[1] != config.condition_size or rows not in (None, shape[0])):
+        raise DataError(f"condition has the shape {shape}; expected [{'rows' if rows is None else rows}, {config.condition_size}].")
+
+
 def weights_of(parts: Mapping[str, keras.layers.Layer]) -> Iterator[tuple[str, keras.layers.Layer, str]]:
     """For every weight of `parts`: its name, the layer that holds it and the attribute under which."""
     for name, part in parts.items():
@@ -435,7 +465,7 @@ def weights_of(parts: Mapping[str, keras.layers.Layer]) -> Iterator[tuple[str, k
         if isinstance(part, Attention):
             leaves = {f"{name}/{leaf}": layer for leaf, layer in part.projections.items()}
         for path, layer in leaves.items():
-            for attribute in ("embeddings", "kernel", "gamma", "beta", "bias"):
+            for attribute in ("embeddings", "kernel", "gamma", "beta", "bias", *CONDITIONAL):
                 if hasattr(layer, f"{attribute}_initializer") and getattr(layer, attribute, layer) is not None:
                     yield f"{path}/{attribute}", layer, attribute
 

@@ -12,7 +12,7 @@ import keras
 from bert4k.config import Config
 from bert4k.disentangled import DisentangledAttention, Distances
 from bert4k.gated_attention import GatedAttention
-from bert4k.layers import ACTIVATIONS, Attention, RootMeanSquareNormalization, UnitNormalization
+from bert4k.layers import ACTIVATIONS, Attention, ConditionalNormalization, RootMeanSquareNormalization, UnitNormalization
 from bert4k.positions import Bucketed, in_attention
 
 NORMS: dict[str, Callable[..., keras.layers.Layer]] = {
@@ -55,7 +55,10 @@ class Maker:
         self.add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=self.random())
 
     def norm(self, name: str) -> None:
-        self.add(NORMS[self.config.norm], name, epsilon=self.config.layer_norm_eps)
+        if self.config.condition_size:
+            self.add(ConditionalNormalization, name, self.config.condition_size, epsilon=self.config.layer_norm_eps)
+        else:
+            self.add(NORMS[self.config.norm], name, epsilon=self.config.layer_norm_eps)
 
     def embedding(self, name: str, rows: int, width: int) -> None:
         """A table of vectors; none when it has no rows."""
@@ -95,6 +98,7 @@ class Maker:
             "use_bias": config.use_bias,
             "scaled": config.attention_scale,
             "width": config.hidden_size,
+            "residual": config.residual_attention,
         }
 
     def feed_forward(self, name: str) -> None:

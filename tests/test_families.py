@@ -29,7 +29,7 @@ from bert4k.checkpoints.recognise import recognise
 from bert4k.config import Config
 from bert4k.convolution import Convolution
 from bert4k.decoding.orders import score_permuted
-from bert4k.errors import CheckpointError, ConfigError
+from bert4k.errors import CheckpointError, ConfigError, DataError
 from bert4k.families import FAMILIES
 from bert4k.layers import Attention
 from bert4k.model import Transformer, weights_of
@@ -697,6 +697,26 @@ def test_gpt_names_as_others_wrote_them(tmp_path: Path) -> None:
     write_safetensors(folder, tensors | {"lm_head.weight": tensors["wte.weight"] + 1})
     with pytest.raises(CheckpointError, match="not tied"):
         bert4k.load(folder)
+
+
+@backends
+def test_who_speaks_is_a_token_as_transformers_has_it(tmp_path: Path) -> None:
+    """CDial-GPT tells by segment ids which token, [speaker1] or [speaker2], has said each token."""
+    model = build("GPT")
+    bert4k.save(model, tokenizer_of(model.config), tmp_path / "saved", "huggingface")
+    ours, _ = bert4k.load(tmp_path / "saved", outputs=("mlm",), shared_segment_embeddings=True)
+    theirs = transformers.OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "saved").eval()
+    batch = {"token_ids": np.int32([[2, 9, 12, 8, 3], [2, 7, 3, 11, 3]]), "segment_ids": np.int32([[5, 5, 5, 6, 6], [6, 6, 5, 5, 5]])}
+    with torch.no_grad():
+        expected = theirs(*(torch.tensor(batch["token_ids"]).long(),), token_type_ids=torch.tensor(batch["segment_ids"]).long()).logits
+    np.testing.assert_allclose(numpy(ours(batch)), expected.numpy(), atol=1e-5)
+    plain = bert4k.load(tmp_path / "saved", outputs=("mlm",))[0]
+    nobody = {"token_ids": batch["token_ids"]}
+    np.testing.assert_array_equal(numpy(ours(nobody)), numpy(plain(nobody)))
+    with pytest.raises(DataError, match=r"segment_ids holds 999; the model's embedding has rows 0 to"):
+        ours(batch | {"segment_ids": batch["segment_ids"] * 0 + 999})
+    with pytest.raises(ConfigError, match="shared_segment_embeddings takes the rows of segments"):
+        Config(vocab_size=9, shared_segment_embeddings=True)
 
 
 def test_the_other_names_of_the_head_of_deberta(tmp_path: Path) -> None:

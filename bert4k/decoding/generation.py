@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from bert4k import masks
 from bert4k.decoding.automata import Table
@@ -21,7 +22,7 @@ from bert4k.decoding.loop import Decoder, Program, Request, decoder
 from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import LOST, Beam, Greedy, Hypotheses, Sampler
 from bert4k.errors import ConfigError, DataError
-from bert4k.model import Transformer
+from bert4k.model import Transformer, check_condition
 from bert4k.progress import track
 from bert4k.tokenizers import Tokenizer
 
@@ -58,6 +59,7 @@ def generate(
     repetition_penalty: float = 1.0,
     cloze: bool = False,
     prompt_lookup: int = 0,
+    condition: NDArray[np.float32] | None = None,
     batch_size: int = 32,
 ) -> list[Generation]:
     """What the model writes after each source, one Generation a source, in their order.
@@ -74,12 +76,14 @@ def generate(
 
     cloze: the checkpoint was fine-tuned to tell a token by a [MASK] in its own place (the objective `seq2seq_cloze`, as UniLM's own code
     has it), not by the token before it. prompt_lookup: how many tokens to propose at a step from what followed the same words in the
-    source (`decoding.lookup`); the texts stay the same, and come sooner where they copy much. Not for beams, nor with cloze.
+    source (`decoding.lookup`); the texts stay the same, and come sooner where they copy much. Not for beams, nor with cloze. condition:
+    what the norms of a model with a `condition_size` C depend on, float [sources, C].
 
     Raises `ConfigError` when the mask looks ahead or the model has no "mlm" output ("logits", if an encoder-decoder), and
     `DataError` for a source that does not fit the model's positions, or for which the constraints admit no text.
     """
     rows = _encode(model, tokenizer, sources, max_tokens)
+    check_condition(model.config, condition, len(rows))
     sampler = sampler or Greedy()
     rules = _rules(model, tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
@@ -90,6 +94,8 @@ def generate(
     for batch in track(batches, len(batches), "generating"):
         own = [sets[index] for index in batch] if sets else []
         request = _request(model, tokenizer, [rows[index] for index in batch], own, max_tokens, random[batch], cloze)
+        if condition is not None:
+            request = request._replace(condition=_rows(np.asarray(condition, np.float32)[batch], len(request.token_ids)))
         hypotheses = Hypotheses(*(ops.convert_to_numpy(field) for field in decoder(program)(request)))
         for place, index in enumerate(batch):
             best, *others = _generations(tokenizer, hypotheses, place)
@@ -110,19 +116,25 @@ def stream(
     repetition_penalty: float = 1.0,
     cloze: bool = False,
     prompt_lookup: int = 0,
+    condition: NDArray[np.float32] | None = None,
 ) -> Iterator[str]:
     """The text that `generate` gives for one source, in pieces, each as soon as its token is chosen; with prompt_lookup several at once.
+    condition: float [1, C].
 
     Stop iterating to cancel. A beam decides only at its end and cannot stream (`ConfigError`)."""
     sampler = sampler or Greedy()
     if sampler.width != 1 or isinstance(sampler, Beam):
         raise ConfigError("stream() follows one text as it is written; a beam, or several samples, are known at their end. Use generate().")
     rows = _encode(model, tokenizer, [source], max_tokens)
+    check_condition(model.config, condition, 1)
     rules = _rules(model, tokenizer, min_tokens, no_repeat_ngram, repetition_penalty)
     program = _program(model, sampler, rules, max_tokens, cloze, prompt_lookup)
     sets = [] if constraints is None else tables(constraints, tokenizer, [source], max_tokens)
     random = random_numbers(rows, sampler, program.length)
-    return _pieces(tokenizer, decoder(program), _request(model, tokenizer, rows, sets, max_tokens, random, cloze))
+    request = _request(model, tokenizer, rows, sets, max_tokens, random, cloze)
+    if condition is not None:
+        request = request._replace(condition=_rows(np.asarray(condition, np.float32), len(request.token_ids)))
+    return _pieces(tokenizer, decoder(program), request)
 
 
 def _pieces(tokenizer: Tokenizer, run: Decoder, request: Request) -> Iterator[str]:
@@ -264,13 +276,18 @@ def _request(
         token_ids=padded(rows, tokenizer.pad_id, length, count),
         segment_ids=np.zeros((count, length), np.int32),
         real=np.arange(length)[None] < lengths,
-        uniform=np.concatenate([random, np.repeat(random[-1:], count - len(rows), axis=0)]),
+        uniform=_rows(random, count),
         start=np.asarray(start_tokens(model, tokenizer), np.int32),
         end=np.int32(end_token(model, tokenizer)),
         mask=np.int32(tokenizer.mask_id if cloze else 0),  # a vocabulary may have none
         limit=np.int32(max_tokens),
         language=language([*sets, *sets[-1:] * (count - len(rows))]) if sets else (),
     )
+
+
+def _rows(array: np.ndarray, count: int) -> np.ndarray:
+    """`array` with its last row repeated, so that it has `count`."""
+    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
 
 
 def _generations(tokenizer: Tokenizer, hypotheses: Any, row: int) -> list[Generation]:

@@ -23,6 +23,7 @@ from keras import ops
 
 from bert4k import masks
 from bert4k.backend import compiled, loops_are_compiled, repeat_while
+from bert4k.beside import conditioned
 from bert4k.decoding import languages
 from bert4k.decoding.languages import Language
 from bert4k.decoding.lookup import proposed
@@ -39,6 +40,7 @@ class Sources(NamedTuple):
     tokens: masks.Tokens  # [B, S + T], of the sources and of the target slots; of an encoder-decoder, S is what starts the target
     cache: tuple[KeysValues, ...]  # one for each attention layer, [B, N, S, D]
     memory: Any = ()  # what else the model computes of them (`Transformer.memory`)
+    condition: Any = ()  # float32 [B, C], of a model whose norms take one
 
 
 class State(NamedTuple):
@@ -62,6 +64,7 @@ class Request(NamedTuple):
     mask: Any  # int32 scalar, [MASK]
     limit: Any  # int32 scalar, at most T
     language: Language | tuple[()] = ()  # which texts may come; () is any
+    condition: Any = ()  # float32 [B, C], of a model whose norms take one
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,10 @@ class Program:
             cache.append(KeysValues(*(part[:, :, :length] for part in memory)))
             return attention.attend(x, memory, allowed, places=Places(position_ids, position_ids))
 
-        x = self.model.write(token_ids, segments[:, :seen], position_ids, attend, memory)
-        x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
-        return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache), memory)
+        with conditioned(request.condition):
+            x = self.model.write(token_ids, segments[:, :seen], position_ids, attend, memory)
+            x = ops.take_along_axis(x, last[:, None, None], axis=1)  # [B, 1, H]
+            return self.log_probs(x)[:, 0], Sources(tokens, tuple(cache), memory, request.condition)
 
     def step(
         self, sources: Sources, cache: tuple[KeysValues, ...], token: Any, slot: Any, writer: Any
@@ -143,10 +147,11 @@ class Program:
             return x
 
         segments = ops.full(flat, self.segment, "int32")
-        x = self.model.write(ops.reshape(token, flat), segments, places.queries, attend, sources.memory)
-        if self.cloze:  # only the [MASK]s are asked
-            x, count = x[:, count - 1 :: count], 1
-        log_probs = self.log_probs(x)
+        with conditioned(sources.condition):
+            x = self.model.write(ops.reshape(token, flat), segments, places.queries, attend, sources.memory)
+            if self.cloze:  # only the [MASK]s are asked
+                x, count = x[:, count - 1 :: count], 1
+            log_probs = self.log_probs(x)
         return ops.reshape(log_probs, (rows, width, count, log_probs.shape[-1])), tuple(new)
 
     def log_probs(self, x: Any) -> Any:

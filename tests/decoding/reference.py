@@ -35,10 +35,10 @@ class Found(NamedTuple):
 
 
 class Bert:
-    """The model in float64, from the weights of a Transformer, under the mask of that expression."""
+    """The model in float64, from the weights of a Transformer, under the mask of that expression, given the condition of its norms."""
 
-    def __init__(self, model: Any, mask: str = "real") -> None:
-        self.config, self.rule = model.config, MASKS[mask]
+    def __init__(self, model: Any, mask: str = "real", condition: np.ndarray | None = None) -> None:
+        self.config, self.rule, self.condition = model.config, MASKS[mask], condition
         self.weights = {name: value.astype("float64") for name, value in model.weight_values().items()}
 
     def dense(self, name: str, x: np.ndarray) -> np.ndarray:
@@ -48,7 +48,11 @@ class Bert:
         if self.config.norm == "unit":
             return x / np.sqrt((x**2).mean(-1, keepdims=True) + self.config.layer_norm_eps)
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + self.config.layer_norm_eps)
-        return x * self.weights[f"{name}/gamma"] + self.weights.get(f"{name}/beta", 0.0)
+        gamma, beta = self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta", 0.0)
+        if self.condition is not None:
+            gamma = gamma + self.condition @ self.weights[f"{name}/gamma_kernel"]
+            beta = beta + self.condition @ self.weights[f"{name}/beta_kernel"]
+        return x * gamma + beta
 
     def sequence(
         self, ids: Sequence[int], segments: Sequence[int], places: Sequence[int] | None = None, allowed: np.ndarray | None = None
@@ -56,6 +60,7 @@ class Bert:
         """The last layer, [L, H]. places: position ids if they are not 0, 1, 2 ...; allowed: bool [L, L], if not what the mask says."""
         config, weights = self.config, self.weights
         places = list(range(len(ids)) if places is None else places)
+        self.scores: list[Any] = [0.0] * config.num_attention_heads  # of all layers so far, where attention is residual
         allowed = rules.matrix(self.rule, [(segment, True) for segment in segments]) if allowed is None else allowed
         table = {kind: weights.get(f"embeddings/{kind}/embeddings") for kind in ("token", "segment", "position", "task")}
         x = table["token"][list(ids)]
@@ -113,6 +118,8 @@ class Bert:
             window = abs(np.subtract.outer(places, places)) <= config.local_attention // 2
             seen = allowed & window if near else allowed
             found = [rules.attention(*(turned_halves(x[:, h], places, theta) for x in (query, key)), value[:, h], seen) for h in heads]
+        elif config.residual_attention:
+            found = [self.residual(number, query[:, h], key[:, h], value[:, h], allowed) for number, h in enumerate(heads)]
         else:
             found = [self.head(query[:, h], key[:, h], value[:, h], allowed, places) for h in heads]
         return self.dense(f"{block}/attention/output", np.concatenate(found, axis=1))
@@ -148,6 +155,12 @@ class Bert:
                 weights = np.exp(key[seen] @ query[i] / math.sqrt(size) * scale)
                 looked[i] = weights @ value[seen] / weights.sum()
         return self.dense(f"{unit}/output", gate * looked)
+
+    def residual(self, number: int, query: np.ndarray, key: np.ndarray, value: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+        """RealFormer's head of that number, [L, D]: softmax(Q K / sqrt(D) + Prev) V, of which the product is the next layer's Prev."""
+        self.scores[number] = self.scores[number] + query @ key.T / math.sqrt(query.shape[1])
+        weights = np.where(allowed, np.exp(self.scores[number]), 0.0)
+        return weights / weights.sum(1, keepdims=True) @ value
 
     def head(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, allowed: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """One head of attention, [L, D], with the positions of its kind."""
