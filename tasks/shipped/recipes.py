@@ -56,7 +56,7 @@ def measure(name: str, data: Path, model: str, seeds: Sequence[int], rate: float
     with tempfile.TemporaryDirectory() as place:
         files, (train, dev) = row.prepare(data, Path(place))
         how = {"recipe": row.recipe, "metric": row.metric, "train": train, "dev": dev, "epochs": row.epochs, "settings": row.settings}
-        how |= {"rate": rate, "dtype": dtype, "published": row.published}
+        how |= {"rate": rate, "dtype": dtype}
         before = results.read(out, about).get(name, {})
         runs = before["runs"] if all(before.get(key) == value for key, value in how.items()) else []
         for seed in seeds:
@@ -64,7 +64,9 @@ def measure(name: str, data: Path, model: str, seeds: Sequence[int], rate: float
                 if any((each["start"], each["seed"]) == (start, seed) for each in runs):
                     continue
                 runs = [*runs, results.rounded(run(row, files, model, start, seed, rate, dtype))]
-                results.keep(out, about, name, results.rounded(how | summary(runs, row.metric) | {"runs": runs}))
+                results.keep(
+                    out, about, name, results.rounded(how | summary(runs, row.metric) | {"published": row.published, "runs": runs})
+                )
                 print(json.dumps({name: {key: value for key, value in runs[-1].items() if key != "made"}}), flush=True)
 
 

@@ -10,7 +10,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Row:
     head: str = ""
     most: tuple[int | None, int | None] = (None, None)
     published: str = ""
+
+    def limited(self, train: int | None) -> Row:
+        """The same with at most so many records to learn from."""
+        return self if train is None else replace(self, most=(train, self.most[1]))
 
     def prepare(self, data: Path, place: Path) -> tuple[tuple[Path, Path], tuple[int, int]]:
         """The two files, in the folder `place`, and how many records each has."""
