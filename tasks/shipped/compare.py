@@ -109,7 +109,8 @@ def entities(train: Path, dev: Path, tokenizer: Tokenizer) -> Task:
     return Task("entities", len(names), True, texts, targets, judged, f1)
 
 
-TASKS: dict[str, tuple[Callable[[Path, Path, Tokenizer], Task], int]] = {"resume": (entities, 3), "chnsenticorp": (sentiment, 1)}  # epochs
+Make = Callable[[Path, Path, Tokenizer], Task]
+TASKS: dict[str, tuple[Make, int]] = {"resume": (entities, 3), "chnsenticorp": (sentiment, 1)}  # epochs
 
 
 # The two trainings. ------------------------------------------------------------------------------------------------------------------
