@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4k.tasks.shipped import corpus
+from bert4k.tasks.shipped.tables import PUBLISHED
 
 Records = list[str]  # lines, or the blocks of lines that belong together
 Parts = tuple[Records, Records]  # to learn from, to be judged on
@@ -110,10 +111,14 @@ def without_place(line: str) -> str:
     return f"{token[:1]}{tab}{tag}"
 
 
-def reviews(data: Path) -> Parts:
-    """ChnSentiCorp: label<TAB>text below a header."""
-    train, dev = ([cells(line, 0, 1) for line in lines_of(data / f"chnsenticorp/{part}.tsv.gz")[1:]] for part in ("train", "dev"))
-    return train, dev
+def reviews(name: str) -> Callable[[Path], Parts]:
+    """Files of `label<TAB>text` below a header, as UER gives them."""
+
+    def read(data: Path) -> Parts:
+        train, dev = ([cells(line, 0, 1) for line in lines_of(data / name / f"{part}.tsv.gz")[1:]] for part in ("train", "dev"))
+        return train, dev
+
+    return read
 
 
 def msra(data: Path) -> Parts:
@@ -152,22 +157,30 @@ def novel(data: Path) -> Parts:
 
 # The rows. ---------------------------------------------------------------------------------------------------------------------------
 
-CONTEXT = "{} (UER's RoBERTa miniatures, 14 GB of text, best of a grid; github.com/dbiir/UER-py)"
+UER = "{} by UER's RoBERTa miniatures (layers/width; 14 GB of text, best of a grid; github.com/dbiir/UER-py)"
+LATTICE = "{} on the test file by Lattice LSTM (Zhang & Yang 2018, arXiv:1805.02023)"
 
 ROWS = {
-    "weibo": Row("ner", "f1", sentences("ner_weibo/weiboNER_2nd_conll.train.gz", "ner_weibo/weiboNER_2nd_conll.dev", without_place), 10),
-    "resume": Row("ner", "f1", sentences("ner_resume/train.char.bmes.gz", "ner_resume/dev.char.bmes"), 6),
-    "cluener": Row("ner", "f1", two_files("ner_cluener/train.jsonl.gz", "ner_cluener/dev.jsonl"), 4, suffix=".jsonl"),
-    "msra": Row("ner", "f1", msra, 2, most=(10_000, None)),
+    "weibo": Row(
+        "ner",
+        "f1",
+        sentences("ner_weibo/weiboNER_2nd_conll.train.gz", "ner_weibo/weiboNER_2nd_conll.dev", without_place),
+        10,
+        published=LATTICE.format(58.79),
+    ),
+    "resume": Row("ner", "f1", sentences("ner_resume/train.char.bmes.gz", "ner_resume/dev.char.bmes"), 6, published=LATTICE.format(94.46)),
+    "cluener": Row(
+        "ner",
+        "f1",
+        two_files("ner_cluener/train.jsonl.gz", "ner_cluener/dev.jsonl"),
+        4,
+        suffix=".jsonl",
+        published="79.34 by RoBERTa-wwm-ext-large with a CRF (github.com/hemingkx/CLUENER2020)",
+    ),
+    "msra": Row("ner", "f1", msra, 2, most=(10_000, None), published=LATTICE.format(93.18)),
     "couplets": Row("seq2seq", "bleu", human_couplets, 6, {"metric": "bleu", "prefix": "[COUPLET]", "longest_source": 40}),
     "lcsts": Row("seq2seq", "rouge_l", one_file("s2s_lcsts/data_set.txt", lambda line: cells(line, 3, 2), 100), 8, {"prefix": "[TITLE]"}),
-    "csl": Row(
-        "seq2seq",
-        "rouge_l",
-        one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100),
-        8,
-        {"prefix": "[TITLE]"},
-    ),
+    "csl": Row("seq2seq", "rouge_l", one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100), 8, {"prefix": "[TITLE]"}),
     "translation": Row("seq2seq", "bleu", translations, 3, {"metric": "bleu", "prefix": "[TRANSLATE]"}, most=(4000, 500)),
     "sts_b_zh": Row(
         "similarity",
@@ -188,6 +201,9 @@ ROWS = {
         ".tsv",
         "text\tlabel",
     ),
-    "chnsenticorp": Row("classify", "accuracy", reviews, 2, published=CONTEXT.format("91.4 (2/128), 93.7 (4/256)")),
+    "chnsenticorp": Row("classify", "accuracy", reviews("chnsenticorp"), 2, published=UER.format(PUBLISHED["chnsenticorp"])),
+    "book_review": Row(
+        "classify", "accuracy", reviews("book_review"), 2, most=(10_000, None), published=UER.format(PUBLISHED["book_review"])
+    ),
     "novel": Row("language_model", "perplexity", novel, 2, most=(40, None)),
 }
