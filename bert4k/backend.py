@@ -100,6 +100,23 @@ def repeat_while(going: Callable[[Any], Any], advance: Callable[[Any], Any], sta
     return packed(values)
 
 
+def scan(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, rows: Any) -> tuple[Any, Any]:
+    """(the last state, all outputs [N, ...]) of `step(state, row) -> (state, output)` over the rows of an array [N, ...]: `keras.ops.scan`.
+
+    On PyTorch, Keras cuts each row out of the array by itself. The gradient of such a cut is as large as the whole array, so that of all
+    takes time that grows with the square of N; here the array is taken apart once."""
+    if keras.backend.backend() != "torch":
+        last, outputs = ops.scan(step, state, rows)
+        return last, outputs
+    import torch
+
+    found = []
+    for row in torch.unbind(ops.convert_to_tensor(rows)):
+        state, output = step(state, row)
+        found.append(output)
+    return state, torch.stack(found)
+
+
 def owned(array: np.ndarray) -> np.ndarray:
     """`array`, copied where the backend would go on sharing its memory, which may be a read-only file."""
     return np.array(array) if keras.backend.backend() == "torch" else array

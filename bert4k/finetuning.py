@@ -241,10 +241,10 @@ class _Course(keras.callbacks.Callback):
 
 
 def outputs_of(
-    model: keras.Model, encoded: Encoded, tokens: int = 8192, read: Callable[[NDArray[np.float32]], Any] | None = None
+    model: keras.Model, encoded: Encoded, tokens: int = 8192, read: Callable[[NDArray[np.float32]], Sequence[Any]] | None = None
 ) -> list[Any]:
-    """What `model` gives for each text: a row [...] or [L, ...], padding included; or what `read` makes of such a row, so that large ones
-    are never kept together."""
+    """What `model` gives for each text: a row [...] or [L, ...], padding included; or what `read` makes of the rows of a batch [B, ...],
+    something for each, so that large ones are never kept together."""
     if not encoded.lengths():
         return []
     tokens = max(tokens, *encoded.lengths())
@@ -253,7 +253,7 @@ def outputs_of(
     with measured(len(batches), "predicting") as advance:
         for index in range(len(batches)):
             rows = model.predict_on_batch(batches[index][0])
-            found.append(rows if read is None else [read(row) for row in rows[: len(batches.batches[index][1])]])
+            found.append(rows if read is None else read(rows[: len(batches.batches[index][1])]))
             advance(1)
     return batches.in_order(found)
 

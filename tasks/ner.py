@@ -157,12 +157,11 @@ def answers(model: keras.Model, encoded: Encoded, offsets: Sequence[Any], kinds:
     from bert4k.finetuning import outputs_of
     from bert4k.structured import spans_above, viterbi
 
-    def tags_of(chain: Any) -> Any:
-        return ops.convert_to_numpy(viterbi(chain[None])[0])[0]
+    def read(rows: Any) -> Any:
+        return list(map(spans_above, rows)) if head == "global_pointer" else ops.convert_to_numpy(viterbi(rows)[0])
 
     names, found = ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")], []
-    outputs = outputs_of(model, encoded, read=spans_above if head == "global_pointer" else tags_of)
-    for output, places in zip(outputs, offsets, strict=True):
+    for output, places in zip(outputs_of(model, encoded, read=read), offsets, strict=True):
         if head == "global_pointer":
             told = [(first, end, kinds[kind]) for first, end, kind, _ in output]
         else:

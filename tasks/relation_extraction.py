@@ -161,7 +161,7 @@ def answers(model: keras.Model, encoded: Encoded, places: Sequence[Sequence[Plac
     def place(of: Sequence[Place], span: Place) -> Place:
         return of[span[0]][0], of[span[1] - 1][1]
 
-    told = zip(outputs_of(model, encoded, read=link), places, strict=True)
+    told = zip(outputs_of(model, encoded, read=lambda rows: list(map(link, rows))), places, strict=True)
     return [
         sorted(Found(place(own, each.subject), predicates[each.predicate], place(own, each.object)) for each in row) for row, own in told
     ]

@@ -20,6 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4k.backend import scan
 from bert4k.errors import ConfigError
 from bert4k.layers import FORBIDDEN
 
@@ -106,7 +107,7 @@ def log_partition(chain: Any) -> Any:
         alpha = ops.logsumexp(alpha[:, :, None] + scores, axis=1)
         return alpha, alpha
 
-    alpha, _ = ops.scan(step, _start(chain), ops.transpose(chain, (1, 0, 2, 3)))
+    alpha, _ = scan(step, _start(chain), ops.transpose(chain, (1, 0, 2, 3)))
     return ops.logsumexp(alpha, axis=-1)
 
 
@@ -127,11 +128,11 @@ def viterbi(chain: Any) -> tuple[Any, Any]:
         # Keras' scan on TensorFlow knows one dtype, that of the state.
         return ops.max(candidates, axis=1), ops.cast(ops.argmax(candidates, axis=1), "float32")
 
-    best, origins = ops.scan(forward, ops.zeros_like(chain[:, 0, 0]), ops.transpose(chain, (1, 0, 2, 3)))  # origins [L, B, T]
+    best, origins = scan(forward, ops.zeros_like(chain[:, 0, 0]), ops.transpose(chain, (1, 0, 2, 3)))  # origins [L, B, T]
 
     def backward(tag: Any, origin: Any) -> tuple[Any, Any]:
         return ops.take_along_axis(origin, tag[:, None], axis=1)[:, 0], tag
 
-    origins = ops.cast(origins, "int32")
-    _, tags = ops.scan(backward, ops.cast(ops.argmax(best, axis=-1), "int32"), origins, reverse=True)
-    return ops.transpose(tags), ops.max(best, axis=-1)
+    origins = ops.flip(ops.cast(origins, "int32"), axis=0)  # from the last place to the first
+    _, tags = scan(backward, ops.cast(ops.argmax(best, axis=-1), "int32"), origins)
+    return ops.transpose(ops.flip(tags, axis=0)), ops.max(best, axis=-1)

@@ -66,8 +66,8 @@ def weights_digest(folder: Path) -> str:
     """The SHA-256 over the files of a checkpoint folder, names and contents: numbers of other weights are other numbers. What is only told
     about it (its card, curves, settings and these very results) does not count."""
     total = hashlib.sha256()
-    told = {".md", ".csv", ".png", ".yaml"}
-    for path in sorted(each for each in folder.iterdir() if each.is_file() and each.suffix not in told and each.name != "results.json"):
+    told, found = {".md", ".csv", ".png", ".yaml"}, {"results.json", "recipes.json"}
+    for path in sorted(each for each in folder.iterdir() if each.is_file() and each.suffix not in told and each.name not in found):
         with path.open("rb") as file:
             total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()

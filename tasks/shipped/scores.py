@@ -1,4 +1,4 @@
-"""The scores that are of this checkpoint's tasks alone: ROUGE of titles in its manner, the form of a couplet, entities of tags."""
+"""The scores that are of this checkpoint's tasks alone: ROUGE of titles in its manner, the form of a couplet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from bert4k import scores
-from bert4k.scores import overlap
-from bert4k.tasks.ner import Entity, spans
 from bert4k.tasks.shipped.cleaning import ANY_HAN, clean
 
 FIRST_CLAUSE = re.compile(r"[^，。；！？：,;!?]*")
@@ -82,17 +80,3 @@ def rivals(couplets: Sequence[Pair], random: np.random.Generator) -> dict[int, P
             if couplets[other][1] != couplets[index][1]:
                 found[index] = (couplets[index][0], couplets[other][1])
     return found
-
-
-# Entities. ----------------------------------------------------------------------------------------------------------
-
-
-def entities(tags: Sequence[str]) -> set[Entity]:
-    """(start, end, kind) of a sentence's tags."""
-    return set(spans(tags))
-
-
-def entity_f1(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Precision, recall and F1 in percent of all entities of all sentences: right are those with the exact span and kind."""
-    found = overlap([entities(tags) for tags in predicted], [entities(tags) for tags in gold])
-    return {"precision": 100 * found.precision, "recall": 100 * found.recall, "f1": 100 * found.f1}

@@ -83,20 +83,6 @@ def test_rivals_are_other_lines_of_the_same_length() -> None:
         assert lower != couplets[index][1] and len(lower) == len(couplets[index][1])
 
 
-def test_entities_of_tags() -> None:
-    assert scores.entities("B-A I-A O B-A B-B I-B".split()) == {(0, 2, "A"), (3, 4, "A"), (4, 6, "B")}
-    assert scores.entities("I-A I-A I-B O I-B".split()) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
-    assert scores.entities([]) == set()
-
-
-def test_entity_f1_by_hand() -> None:
-    gold = ["B-A I-A O B-B".split(), "O O".split()]
-    predicted = ["B-A I-A O B-A".split(), "B-B O".split()]  # one of three found is right, of two expected
-    assert scores.entity_f1(predicted, gold) == pytest.approx({"precision": 100 / 3, "recall": 50, "f1": 40})
-    assert scores.entity_f1(gold, gold)["f1"] == 100
-    assert scores.entity_f1([["O"]], [["O"]])["f1"] == 0
-
-
 def test_bleu_is_of_characters() -> None:
     pytest.importorskip("sacrebleu", reason="needs sacrebleu: pip install bert4k[pretrain]")
     same = measure.bleu(["猫爱吃鱼。"], ["猫爱吃鱼。"])
