@@ -28,7 +28,7 @@ from bert4k import (
     hub,
     structured,  # noqa: F401  # by whose import Keras knows the heads of a stored model
 )
-from bert4k.backend import set_seed
+from bert4k.backend import seed_dropout, set_seed
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded
 from bert4k.errors import CheckpointError, ConfigError
