@@ -1,8 +1,8 @@
 """What annotators do with a name, counted on training texts: do they mark it, and whom do they mean by it? And a baseline made of that.
 
-After bojone's entry in CCKS2019 (https://kexue.fm/archives/6919): a name that maximum matching finds much more often unmarked than marked is
-no mention, and of the entities that share a name, those count that it was seen to mean. All of it is learnt from the texts that are given
-and from nothing else: give it training texts only.
+After bojone's entry in CCKS2019 (https://kexue.fm/archives/6919): a name that maximum matching finds much more often unmarked than marked
+is no mention, and of the entities that share a name, those count that it was seen to mean. All of it is learnt from the texts that are
+given and from nothing else: give it training texts only.
 """
 
 from __future__ import annotations
