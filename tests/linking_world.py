@@ -185,7 +185,8 @@ class World:
         clues = "；".join(clue.format(m=name) for clue in rng.sample(kind.clues, 3))
         description = (
             f"{name}，{year}年，{region}，{kind.label}。{told}。多年来，{clues}，为人所知，在{region}一带尤其如此。"
-            f"据{year + rng.randint(1, 30)}年的记载，{name}与{self.names[relations[0][1]]}往来最多，其后又因{self.names[relations[-1][1]]}而广受关注。"
+            f"据{year + rng.randint(1, 30)}年的记载，"
+            f"{name}与{self.names[relations[0][1]]}往来最多，其后又因{self.names[relations[-1][1]]}而广受关注。"
         )
         facts = [(predicate, self.names[other]) for predicate, other in relations]
         facts += [("地区", region), ("年份", f"{year}年"), ("义项描述", f"{region}{kind.label}"), ("标签", kind.label), ("标签", kind.type)]

@@ -33,8 +33,8 @@ __all__ = ["Entity", "KnowledgeBase", "Match", "folded", "normalised"]
 APPLICATION = 0x62346B42  # "b4kB", SQLite's application_id: this file is a knowledge base of ours
 FORMAT = 1
 PATIENCE = 60  # seconds to wait for another process that writes
-# Beyond this share of the trie's names, changes beside it cost more than a new one (1.4 s for 700,000 names).
-WORTH_REBUILDING = 0.05
+# Beyond this share of the trie's names, and this number, changes beside it cost more than a new one (1.4 s for 700,000 names).
+WORTH_REBUILDING, LEAST_CHANGES = 0.05, 1000
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -286,7 +286,7 @@ class KnowledgeBase:
                 self._index = self._read_index(self._index)
                 yield connection
                 changes = connection.execute("SELECT (SELECT COUNT(*) FROM added) + (SELECT COUNT(*) FROM gone)").fetchone()[0]
-                if changes > max(1000, WORTH_REBUILDING * len(self._index.trie)):
+                if changes > max(LEAST_CHANGES, WORTH_REBUILDING * len(self._index.trie)):
                     _write_trie(connection)
                 index = self._read_index(self._index)
                 connection.execute("COMMIT")
@@ -312,7 +312,13 @@ class KnowledgeBase:
             try:
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
                 number, longest = self._meta("trie_number"), self._meta("longest")
-                trie = before.trie if before and before.number == number else marisa_trie.Trie().frombytes(self._meta("trie"))
+                if before and before.number == number:
+                    trie = before.trie
+                else:
+                    content = self._meta("trie")
+                    if hashlib.sha256(content).hexdigest() != self._meta("trie_sha256"):  # a broken one may crash the interpreter
+                        raise DataError(f"The names in {self.path} are damaged. Build the knowledge base again from its source.")
+                    trie = marisa_trie.Trie().frombytes(content)
                 added = [surface for (surface,) in connection.execute("SELECT surface FROM added")]
                 gone = frozenset(surface for (surface,) in connection.execute("SELECT surface FROM gone"))
             finally:
@@ -365,7 +371,9 @@ def _write_trie(connection: sqlite3.Connection) -> None:
             "The names of a knowledge base are found by marisa-trie, which is missing. Run: pip install 'bert4k[linking]'"
         ) from error
     names = (surface for (surface,) in connection.execute("SELECT DISTINCT surface FROM surfaces"))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('trie', ?)", (marisa_trie.Trie(names).tobytes(),))
+    content = marisa_trie.Trie(names).tobytes()
+    values = {"trie": content, "trie_sha256": hashlib.sha256(content).hexdigest()}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
     connection.execute("INSERT OR REPLACE INTO meta SELECT 'longest', COALESCE(MAX(LENGTH(surface)), 0) FROM surfaces")
     connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'trie_number'")
     connection.execute("DELETE FROM added")

@@ -15,7 +15,8 @@ from bert4k.errors import ConfigError
 
 # Dots in foreign names (列侬·约翰): keyboards and web sites have many, readers see one.
 DOTS = dict.fromkeys("•‧∙・･⋅", "·")
-# What the digest is taken of: the characters on which versions of Unicode and OpenCC may disagree.
+RULES = 1  # the version of the rules in this file
+# The characters on which versions of OpenCC may disagree.
 _CHINESE = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x2A6E0))
 
 
@@ -75,5 +76,5 @@ def normalised(surface: str) -> str:
 @cache
 def digest() -> str:
     """A hash of the rules as they are here: names folded by others would not be found."""
-    text = "".join(map(chr, (code for begin, end in _CHINESE for code in range(begin, end))))
-    return hashlib.sha256("".join(map(folded, text)).encode()).hexdigest()[:16]
+    characters = "\n".join(chr(code) for begin, end in _CHINESE for code in range(begin, end))
+    return f"{RULES}-{hashlib.sha256(_converter()(characters).encode()).hexdigest()[:12]}"
