@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -149,6 +150,7 @@ class World:
         rng.shuffle(bearers)
         self.step = next(step for step in range(int(0.618 * entities) + 1, 2 * entities + 2) if gcd(step, entities) == 1)
         self.names, self.kinds = [name for name, _ in bearers], bytes(kind for _, kind in bearers)
+        self.bearers = Counter(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -231,7 +233,9 @@ class World:
             return rng.choice(kind.clues if evidence < strong + weak else NOTHING), filled
         shape = rng.random()
         if shape < 0.6:
-            _, other = rng.choice(circumstances.relations)
+            # What tells is itself told by its name where things are easy, and may be anybody's where they are hard.
+            named = sorted((other for _, other in circumstances.relations), key=lambda each: self.bearers[self.names[each]])
+            other = rng.choice(named) if rng.random() < difficulty else named[0]
             quoted = KINDS[self.kinds[other]].family == "title" and rng.random() < 0.6
             filled["{o}"] = self.names[other], self.entity(other).id, quoted
             return rng.choice(STRONG), filled

@@ -62,7 +62,7 @@ def test_who_reads_the_facts_finds_it_harder_and_harder() -> None:
         entity = world.entity(index)
         for name in {entity.name, *(each.strip("《》") for each in entity.aliases)}:
             bearers[name].append(entity)
-    right = {}
+    right: dict[float, float] = {}
     for level in (0.0, 0.5, 1.0):
         told = []
         for text in world.texts(500, [level], seed=4):
