@@ -39,7 +39,7 @@ WORTH_REBUILDING, LEAST_CHANGES = 0.05, 1000
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE entities (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
-CREATE TABLE surfaces (surface TEXT, number INTEGER, PRIMARY KEY (surface, number)) WITHOUT ROWID;
+CREATE TABLE surfaces (surface TEXT, number INTEGER, id TEXT, PRIMARY KEY (surface, number)) WITHOUT ROWID;
 CREATE TABLE added (surface TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE gone (surface TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -152,7 +152,7 @@ class KnowledgeBase:
 
     def candidates(self, surface: str, limit: int | None = None) -> list[str]:
         """The ids of the entities with this name or alias, both `normalised`, in the order in which they were added; at most `limit`."""
-        sql = "SELECT id FROM surfaces JOIN entities USING (number) WHERE surface = ? ORDER BY number LIMIT ?"
+        sql = "SELECT id FROM surfaces WHERE surface = ? ORDER BY number LIMIT ?"
         return [identifier for (identifier,) in self._rows(sql, normalised(surface), -1 if limit is None else limit)]
 
     def matches(self, text: str) -> list[Match]:
@@ -201,7 +201,7 @@ class KnowledgeBase:
         if not cursor.rowcount:
             raise DataError(f"{self.path} has an entity with the id {entity.id!r} already. Use update, or give the new one another id.")
         for surface in _surfaces(entity):
-            connection.execute("INSERT INTO surfaces VALUES (?, ?)", (surface, cursor.lastrowid))
+            connection.execute("INSERT INTO surfaces VALUES (?, ?, ?)", (surface, cursor.lastrowid, entity.id))
             if surface in self._index.trie:
                 connection.execute("DELETE FROM gone WHERE surface = ?", (surface,))
             else:
@@ -341,7 +341,7 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[tuple[str, Entity]]
     """A new file's tables. Names are collected beside it and put in sorted: in the order of the source, that would take minutes."""
     # Nothing to fall back to while it is written: what is left of a failure is removed.
     connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536; BEGIN; {_TABLES}")
-    connection.execute("CREATE TEMP TABLE found (surface TEXT, number INTEGER)")
+    connection.execute("CREATE TEMP TABLE found (surface TEXT, number INTEGER, id TEXT)")
     total = 0
     for where, entity in entities:
         cursor = connection.execute("INSERT OR IGNORE INTO entities VALUES (NULL, ?, ?)", (_storable(entity.id), _record(entity)))
@@ -350,9 +350,11 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[tuple[str, Entity]]
                 "repeated ids", f"{where}: the id {entity.id!r} ({entity.name!r}) has occurred before. Give every entity its own."
             )
             continue
-        connection.executemany("INSERT INTO found VALUES (?, ?)", [(surface, cursor.lastrowid) for surface in _surfaces(entity)])
+        connection.executemany(
+            "INSERT INTO found VALUES (?, ?, ?)", [(surface, cursor.lastrowid, entity.id) for surface in _surfaces(entity)]
+        )
         total += _hash(entity)
-    connection.execute("INSERT INTO surfaces SELECT surface, number FROM found ORDER BY surface, number")
+    connection.execute("INSERT INTO surfaces SELECT surface, number, id FROM found ORDER BY surface, number")
     connection.execute("DROP TABLE found")
     meta = {"rules": digest(), "fingerprint": f"{total % _HASHES:064x}", "trie_number": 0}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

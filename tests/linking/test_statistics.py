@@ -120,6 +120,6 @@ def test_counting_helps_in_a_world(tmp_path: Path) -> None:
     statistics = AnnotationStatistics.learn(world.texts(1200), base)
     texts = list(world.texts(150, seed=9, first=10_000))
     plain, counted = (linking_scores(DictionaryLinker(base, each).link(texts), texts) for each in (None, statistics))
-    assert counted["mentions"].precision > plain["mentions"].precision + 0.05
-    assert counted["mentions"].recall > plain["mentions"].recall - 0.02
+    assert counted["mentions"].precision > plain["mentions"].precision + 0.2
+    assert counted["mentions"].recall > plain["mentions"].recall - 0.05
     assert counted["links"].f1 > plain["links"].f1 + 0.05
