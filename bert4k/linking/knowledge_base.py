@@ -70,7 +70,8 @@ class _Index(NamedTuple):
 
 
 class KnowledgeBase:
-    """An open knowledge base. One object may serve many threads, one file many processes: what one of them changes, all see.
+    """An open knowledge base. One object may serve many threads, one file many processes: what one of them changes, all see. While one
+    changes it, the other threads wait; the other processes go on with what was there before, and wait only while it is written.
 
     Raises `DataError` for what is no file of a knowledge base, and `ConfigError` for one whose names were normalised by other rules.
     """
@@ -196,8 +197,8 @@ class KnowledgeBase:
                 self._remove(connection, identifier)
 
     def _insert(self, connection: sqlite3.Connection, entity: Entity, number: int | None = None) -> None:
-        sql = "INSERT OR IGNORE INTO entities VALUES (?, ?, ?)"
-        cursor = connection.execute(sql, (number, _storable(entity.id), _record(entity)))
+        record = _record(entity)
+        cursor = connection.execute("INSERT OR IGNORE INTO entities VALUES (?, ?, ?)", (number, _storable(entity.id), record))
         if not cursor.rowcount:
             raise DataError(f"{self.path} has an entity with the id {entity.id!r} already. Use update, or give the new one another id.")
         for surface in _surfaces(entity):
@@ -206,15 +207,15 @@ class KnowledgeBase:
                 connection.execute("DELETE FROM gone WHERE surface = ?", (surface,))
             else:
                 connection.execute("INSERT OR IGNORE INTO added VALUES (?)", (surface,))
-        _change_fingerprint(connection, _hash(entity))
+        _change_fingerprint(connection, _hash(entity.id, record))
 
     def _remove(self, connection: sqlite3.Connection, identifier: str) -> int:
         row = connection.execute("SELECT number, record FROM entities WHERE id = ?", (_storable(identifier),)).fetchone()
         if row is None:
             raise DataError(f"{self.path} has no entity with the id {identifier!r}. Use add for a new one.")
-        number, entity = row[0], _entity(identifier, row[1])
+        number, record = row
         connection.execute("DELETE FROM entities WHERE number = ?", (number,))
-        for surface in _surfaces(entity):
+        for surface in _surfaces(_entity(identifier, record)):
             connection.execute("DELETE FROM surfaces WHERE surface = ? AND number = ?", (surface, number))
             if connection.execute("SELECT 1 FROM surfaces WHERE surface = ? LIMIT 1", (surface,)).fetchone():
                 continue
@@ -222,7 +223,7 @@ class KnowledgeBase:
                 connection.execute("INSERT OR IGNORE INTO gone VALUES (?)", (surface,))
             else:
                 connection.execute("DELETE FROM added WHERE surface = ?", (surface,))
-        _change_fingerprint(connection, -_hash(entity))
+        _change_fingerprint(connection, -_hash(identifier, record))
         return int(number)
 
     # The file. -------------------------------------------------------------------------------------------------------
@@ -344,7 +345,8 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[tuple[str, Entity]]
     connection.execute("CREATE TEMP TABLE found (surface TEXT, number INTEGER, id TEXT)")
     total = 0
     for where, entity in entities:
-        cursor = connection.execute("INSERT OR IGNORE INTO entities VALUES (NULL, ?, ?)", (_storable(entity.id), _record(entity)))
+        record = _record(entity)
+        cursor = connection.execute("INSERT OR IGNORE INTO entities VALUES (NULL, ?, ?)", (_storable(entity.id), record))
         if not cursor.rowcount:
             problems.found(
                 "repeated ids", f"{where}: the id {entity.id!r} ({entity.name!r}) has occurred before. Give every entity its own."
@@ -353,7 +355,7 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[tuple[str, Entity]]
         connection.executemany(
             "INSERT INTO found VALUES (?, ?, ?)", [(surface, cursor.lastrowid, entity.id) for surface in _surfaces(entity)]
         )
-        total += _hash(entity)
+        total += _hash(entity.id, record)
     connection.execute("INSERT INTO surfaces SELECT surface, number, id FROM found ORDER BY surface, number")
     connection.execute("DROP TABLE found")
     meta = {"rules": digest(), "fingerprint": f"{total % _HASHES:064x}", "trie_number": 0}
@@ -401,8 +403,8 @@ def _entity(identifier: str, record: bytes) -> Entity:
     return Entity(identifier, name, tuple(aliases), description, tuple(types), tuple((predicate, what) for predicate, what in facts))
 
 
-def _hash(entity: Entity) -> int:
-    return int.from_bytes(hashlib.sha256(json.dumps(entity.id).encode() + _record(entity)).digest(), "big")
+def _hash(identifier: str, record: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(json.dumps(identifier).encode() + record).digest(), "big")
 
 
 def _storable(identifier: str) -> str:
