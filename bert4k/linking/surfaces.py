@@ -31,7 +31,7 @@ class _Forms(dict[int, str]):
 def _form(char: str) -> str:
     if 0xD800 <= ord(char) <= 0xDFFF:  # half of a pair: neither UTF-8 nor a database takes it
         return "\ufffd"
-    if char.isspace():
+    if char.isspace() or unicodedata.category(char) == "Cc":
         return " "
     wide = unicodedata.normalize("NFKC", char)
     char = wide if len(wide) == 1 else char

@@ -28,7 +28,8 @@ from bert4k.linking.surfaces import folded, normalised
         ("😀\ud800", "😀\ufffd"),
         ("《》", ""),
         ("《", "《"),
-        ("\t ", ""),
+        ("\t\0 ", ""),
+        ("甲\0乙", "甲 乙"),
     ],
 )
 def test_forms(surface: str, form: str) -> None:
