@@ -262,7 +262,8 @@ class KnowledgeBase:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone. After a fork there is another: SQLite's do not survive one."""
+        """The connection, for this thread alone. After a fork, which must not happen during a change, the child gets another: SQLite's do
+        not survive one."""
         with self._lock, _told(self.path):
             if self._process != os.getpid():
                 self._inherited.append(self._connection)  # kept open: closing it would end the locks of the process that it belongs to
