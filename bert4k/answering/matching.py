@@ -13,7 +13,7 @@ Span = tuple[int, int]
 
 def occurrences(text: str, answer: str) -> list[Span]:
     """Every place [start, end) of `text` at which `answer` stands, compared as `scores.plain` compares: full and half width, lower and
-    upper case, blanks and punctuation make no difference; both ends are characters of the answer, not punctuation beside it.
+    upper case, blanks and punctuation make no difference. Punctuation at an end is in a place where the answer has it there, too.
 
     An answer that does not stand as a whole and has blanks is one of several parts (as "巴西 俄罗斯" in SogouQA): then these are the
     places of all parts, in the order of the text, provided that every part stands somewhere. A number or a word of Latin letters is
@@ -35,9 +35,31 @@ def _places(text: str, answer: str) -> list[Span]:
         last = at + len(wanted) - 1
         # A character that stands for several (½ is 1⁄2) is in an answer as a whole or not at all.
         if (at == 0 or starts[at] != starts[at - 1]) and (last + 1 == len(folded) or ends[last] != ends[last + 1]):
-            found.append((starts[at], ends[last]))
+            found.append(_widened(text, starts[at], ends[last], answer))
         at = folded.find(wanted, at + 1)
     return [place for place in found if _alone(text, *place)] or found
+
+
+def _widened(text: str, start: int, end: int, answer: str) -> Span:
+    """A place with the punctuation at both ends that the answer has there, too: 12 of 12%."""
+    before, after = _ends(answer)
+    for char in reversed(before):
+        if not start or _compatible(text[start - 1]) != char:
+            break
+        start -= 1
+    for char in after:
+        if end == len(text) or _compatible(text[end]) != char:
+            break
+        end += 1
+    return start, end
+
+
+@lru_cache(maxsize=256)
+def _ends(answer: str) -> tuple[list[str], list[str]]:
+    """What `plain` leaves out at both ends of an answer, blanks apart."""
+    chars = list(map(_compatible, answer.strip()))
+    kept = [at for at, char in enumerate(chars) if plain(char)]
+    return chars[: kept[0]], chars[kept[-1] + 1 :]
 
 
 def _alone(text: str, start: int, end: int) -> bool:

@@ -46,7 +46,7 @@ def scores_of_kinds(answers: Sequence[str], questions: Sequence[Question]) -> di
 # What the evaluation script of SogouQA takes for punctuation: not quite what Unicode does: 々 and ˉ are, ℃ and ㎡ are not.
 _SOGOU_MARKS = (
     "`^~<=>|_-,;:!?/.'\"()[]{}@$*\\&#%+…‰※•—‖‘’“”№←↑→↓∴∨∵∶∩∈∑√∞≯≡≮≤≥≈≌⊥⊙⌒□◆◇◎●★☆♀♂¨°·§¤±"
-    "、。〃々〈〉《》「」『』【】〓〔〕〖〗÷×′▲″△∠≠■ˇˉ￣￥＿！＄（），．：；？～﹑￠ \u3000"
+    "、。〃々〈〉《》「」『』【】〓〔〕〖〗÷×′▲″△∠≠■ˇˉ￣￥＿！＄（），．：；？～﹑￠ \u3000\x7f"
 )
 _MARKS_TO_BLANKS = dict.fromkeys(map(ord, _SOGOU_MARKS), " ")
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
