@@ -56,9 +56,9 @@ def show(told: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     if not told["answer"]:
-        console.print(Text(f"-\tno answer in {len(told['passages'])} passages"))
+        console.print(Text(f"-  no answer in {len(told['passages'])} passages"))
         return
-    console.print(Text.assemble((_visible(told["answer"]), "bold green"), f"\t{told['score']:.2f}"))
+    console.print(Text.assemble((_visible(told["answer"]), "bold green"), f"  {told['score']:.2f}"))
     if "evidence" not in told:
         console.print(Text("  in no passage as it stands"), style="dim")
         return
@@ -70,5 +70,10 @@ def show(told: dict[str, Any]) -> None:
 
 
 def _visible(text: str) -> str:
-    """A text of a file in one line, without what would command the terminal."""
-    return "".join(" " if char.isspace() else "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
+    """A text of a file in one line, without what would command the terminal or turn the direction of what follows."""
+    return "".join(" " if char.isspace() else "\ufffd" if _commands(char) else char for char in text)
+
+
+def _commands(char: str) -> bool:
+    turns = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return unicodedata.category(char) in ("Cc", "Cs") or unicodedata.bidirectional(char) in turns

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from bert4k.errors import ConfigError, DataError
-from bert4k.retrieval.terms import Terms
+from bert4k.retrieval.terms import asked_terms, terms
 
 Result = TypeVar("Result")
 
@@ -41,7 +41,7 @@ class Engine:
     Raises `ConfigError` when Tantivy is not installed, and `DataError` for a folder with a damaged index."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._tantivy, self._terms, self._folder = engine_module(), Terms(), folder
+        self._tantivy, self._folder = engine_module(), folder
         build = self._tantivy.SchemaBuilder()
         build.add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
         build.add_text_field("file", tokenizer_name="raw", index_option="basic", stored=True)
@@ -58,10 +58,10 @@ class Engine:
         """The passages of a file, in place of those that it had. known: it may have had some. The words of its name are theirs, too."""
         if known:
             self._writing().delete_documents_by_term("file", file)
-        name = self._terms.of(Path(file).name.partition(".")[0])
+        name = terms(Path(file).name.partition(".")[0])
         for piece in pieces:
             document = self._tantivy.Document()
-            document.add_text("terms", " ".join((*name, *self._terms.of(piece.text))))
+            document.add_text("terms", " ".join((*name, *terms(piece.text))))
             document.add_text("file", file)
             document.add_bytes("text", piece.text.encode())
             document.add_unsigned("start", piece.start)
@@ -86,7 +86,7 @@ class Engine:
         no others share a word with it. Raises `DataError` for a count below 1."""
         if count < 1:
             raise DataError(f"{count} passages were asked for. Ask for 1 or more.")
-        words = self._terms.asked(question)[:MOST_WORDS]
+        words = asked_terms(question)[:MOST_WORDS]
         return self._asked(lambda: self._best(words, count)) if words else []
 
     def _best(self, words: Sequence[str], count: int) -> list[Found]:

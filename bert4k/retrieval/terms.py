@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import unicodedata
+from functools import cache, lru_cache
 
 from bert4k.scores import plain
 from bert4k.tokenizers.words import dictionary
@@ -15,21 +16,18 @@ QUESTION_WORDS = frozenset(
 _LONGEST = 64  # characters of a word; what is longer is no word of a language
 
 
-class Terms:
-    """jieba's words, and the shorter ones inside them; what it does not know is found by its characters. The dictionary takes 0.7 s."""
-
-    def __init__(self) -> None:
-        self._dictionary = dictionary()
-
-    def of(self, text: str) -> list[str]:
-        """The words of a text, in half width and lower case, without punctuation."""
-        words = map(_plain, self._dictionary.cut_for_search(text, HMM=False))
-        return [word[:_LONGEST] for word in words if word]
-
-    def asked(self, question: str) -> list[str]:
-        """Those of a question that a passage with its answer may have, each once; all of them where there is no such word."""
-        words = list(dict.fromkeys(self.of(question)))
-        return [word for word in words if word not in QUESTION_WORDS] or words
+def terms(text: str) -> list[str]:
+    """The words of a text, in half width and lower case, without punctuation: jieba's, and the shorter ones inside them. What is no word
+    that it knows is its characters. The dictionary takes 0.7 s, once."""
+    folded = unicodedata.normalize("NFKC", text).lower()  # jieba takes words of full width apart
+    return [word[:_LONGEST] for word in map(_plain, _words().cut_for_search(folded, HMM=False)) if word]
 
 
+def asked_terms(question: str) -> list[str]:
+    """The words of a question that a passage with its answer may have, each once; all of them where there is no such word."""
+    found = list(dict.fromkeys(terms(question)))
+    return [word for word in found if word not in QUESTION_WORDS] or found
+
+
+_words = cache(dictionary)
 _plain = lru_cache(maxsize=1 << 18)(plain)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny_runs import TOKENS, checkpoint, run
 
-from bert4k.answering import Passage, Question
+from bert4k.answering import Passage, Question, read_questions
 from bert4k.pretraining.objectives import NOTHING
-from bert4k.tasks.mlm_qa import Settings, batches, encode, extracted, written
+from bert4k.tasks.mlm_qa import QA, Settings, batches, encode, extracted, written
 from bert4k.tokenizers import Tokenizer
 
 TOKENIZER = Tokenizer(TOKENS)
@@ -61,6 +61,13 @@ def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: py
     answers = [json.loads(line) for line in told_there.split("\n") if line]
     assert [each["answer"] for each in answers] == [each["answer"] for each in rows]
     assert "question 1: found no tab" in run(capsys, "predict", str(folder), "王明在的", code=2)
+    qa = QA.load(folder)
+    if extractive:  # whatever it says stands somewhere
+        for row, question in zip(rows, read_questions(dev), strict=True):
+            found = qa.answer(question.text, [passage.text for passage in question.passages])
+            assert (found.text, round(found.score, 4)) == (row["answer"], row["confidence"])
+            assert not found.text or question.passages[found.passage].text[found.start : found.end] == found.text
+            assert found.text or found.passage == -1
 
 
 def test_rows() -> None:
