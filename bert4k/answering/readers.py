@@ -217,7 +217,7 @@ def _part(value: Any, name: str, kind: type, where: str) -> Any:
     """A value of a JSON object that has to be there, and of that kind."""
     found = value.get(name) if isinstance(value, Mapping) else None
     if not isinstance(found, kind):
-        expected = {str: "a text", list: "a list", dict: "an object"}[kind]
+        expected = {"str": "a text", "list": "a list", "dict": "an object"}[kind.__name__]
         raise DataError(f"{where}: found {_short(value)}; expected an object in which {name!r} is {expected}.")
     return found
 

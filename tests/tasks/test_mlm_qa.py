@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,10 @@ def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: py
             assert (found.text, round(found.score, 4)) == (row["answer"], row["confidence"])
             assert not found.text or question.passages[found.passage].text[found.start : found.end] == found.text
             assert found.text or found.passage == -1
+        if find_spec("tantivy"):
+            (tmp_path / "texts").mkdir()
+            (tmp_path / "texts" / "a.txt").write_text("喜在北京", encoding="utf-8")
+            assert run(capsys, "ask", str(tmp_path / "texts"), "喜在的", "--run", str(folder)).endswith("a.txt, line 1\n  喜在【北京】\n")
 
 
 def test_rows() -> None:
