@@ -1,9 +1,12 @@
 """Traditional characters as simplified ones."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 
 from bert4k.errors import ConfigError
+
+_HALVES = re.compile("([\ud800-\udfff]+)")
 
 
 @cache
@@ -19,4 +22,6 @@ def _converter() -> Callable[[str], str]:
 
 def simplified(text: str) -> str:
     """`text` in simplified characters (OpenCC's t2s, which looks at words, too). Raises `ConfigError` when OpenCC is not installed."""
-    return _converter()(text)
+    convert = _converter()
+    # Half of a character that UTF-16 has two codes for, as JSON may hold it, is nothing that can be converted.
+    return "".join(part if at % 2 else convert(part) for at, part in enumerate(_HALVES.split(text)))

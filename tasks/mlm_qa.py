@@ -4,7 +4,7 @@
     bert4k evaluate runs/qa test.jsonl
     bert4k predict runs/qa "问题<TAB>段落" -                                # - reads lines: tabs between, or JSON objects
 
-Files are JSON lines, {"question": ..., "passages": [...], "answers": [...]}; see `bert4k.answering`. The model reads
+Files are JSON lines, {"question": ..., "passages": [...], "answers": [...]}, or a data set: see `bert4k.answering.readers`. The model reads
 `[CLS] [MASK] x n [SEP] question [SEP] passage [SEP]` and tells the answer in the first places, then a [SEP]; the others are filled and tell
 nothing. A passage without the answer is told by a [SEP] at once. Long passages are read in pieces that overlap; all pieces of all passages
 vote. After Su's reading comprehension by MLM for bert4keras (kexue.fm, archive 7148).

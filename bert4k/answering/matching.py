@@ -74,7 +74,7 @@ def _kind(char: str) -> str:
     return "digit" if char.isdecimal() else "letter" if char.isascii() and char.isalpha() else ""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _folded(text: str) -> tuple[str, list[int], list[int]]:
     """`plain(text)`, and for each of its characters the place [start, end) in `text` of what it was made of."""
     folded, starts, ends = [], [], []

@@ -216,6 +216,9 @@ def test_simplified_answers_are_those_of_the_passage(tmp_path: Path) -> None:
         assert passage.text.startswith("他在乾隆年间学会了计算机") and all(occurrences(passage.text, each) for each in question.answers)
     assert read_questions(path)[0].passages[0].text == context
     rows = keep(tmp_path / "a.jsonl", {"question": "誰", "passages": [context], "answers": ["學會"]})
+    half = {"question": "誰\ud800", "passages": ["誰\udfff\udfff國"], "answers": []}
+    [question] = read_questions(keep(tmp_path / "b.jsonl", json.dumps(half)), simplified=True)
+    assert (question.text, question.passages[0].text) == ("谁\ud800", "谁\udfff\udfff国")
     assert read_questions(rows, simplified=True) == [Question("谁", (Passage("他在乾隆年间学会了计算机与晾干", ("学会",)),), ("学会",))]
 
 
