@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,8 @@ def _update(engine: Engine, files: dict[str, Path], state: State, keep: Callable
         for name in fresh:
             text, left_out = _read(files[name])
             pieces = list(_pieces(text))
-            engine.replace(name, pieces)
+            engine.replace(name, _counted(pieces, found[name].st_size, advance))
             state[name] = {**seen[name], "passages": len(pieces), "left_out": left_out}
-            advance(found[name].st_size)
             since += len(text)
             if since >= COMMIT_EVERY:
                 engine.commit()
@@ -109,6 +108,15 @@ def _update(engine: Engine, files: dict[str, Path], state: State, keep: Callable
                 since = 0
     engine.commit()
     keep()
+
+
+def _counted(pieces: Sequence[Piece], size: int, advance: Callable[[int], object]) -> Iterator[Piece]:
+    """The passages of a file of so many bytes, told to the bar as they are taken."""
+    done = 0
+    for number, piece in enumerate(pieces, 1):
+        yield piece
+        advance(size * number // len(pieces) - done)
+        done = size * number // len(pieces)
 
 
 def _pieces(text: str) -> Iterator[Piece]:
