@@ -210,6 +210,14 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--nearest", type=int, default=10, metavar="N", help="texts of the file for each text")
     added.add_argument("--json", action="store_true", help="one JSON object a line")
 
+    added = command(ask, "Answer questions from a folder of texts, with the evidence, by a run of `bert4k train dgcnn_qa` or mlm_qa.")
+    added.add_argument("corpus", type=Path, help="folder of .txt, .md and .gz files, or one file; an index is kept in it")
+    added.add_argument("texts", nargs="+", metavar="QUESTION", help="question; - reads lines from standard input")
+    added.add_argument("--run", dest="model", type=Path, required=True, metavar="RUN", help="folder of the run")
+    added.add_argument("--passages", type=int, default=10, metavar="N", help="passages to look for and to answer from")
+    added.add_argument("--index", type=Path, metavar="FOLDER", help="where the index is kept (default: .bert4k-index in the corpus)")
+    added.add_argument("--json", action="store_true", help="one JSON object a line")
+
     added = command(_list, "Checkpoints that can be loaded by name, and whether they are on this machine.")
     added.add_argument("--family", metavar="NAME", help="only those of a family: bert, albert, electra ...")
     added.add_argument("--json", action="store_true", help="one JSON object a line, with all that is known of a checkpoint")
@@ -524,6 +532,21 @@ def search(options: argparse.Namespace) -> None:
         print(answer["text"])
         for found in answer["nearest"]:
             print(f"{found['alike']:.4f}\t{found['line']}\t{found['text']}")
+
+
+def ask(options: argparse.Namespace) -> None:
+    """bert4k ask"""
+    from bert4k import asking
+    from bert4k.retrieval import open_corpus
+
+    questions = _texts(options.texts)
+    task = _task_of(options)
+    index = open_corpus(options.corpus, options.index)
+    for told in asking.answered(index, asking.reader_of(task, options.model), questions, options.passages):
+        if options.json:
+            _print_json(told)
+        else:
+            asking.show(told)
 
 
 def _task_of(options: argparse.Namespace) -> Any:

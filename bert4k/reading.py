@@ -129,7 +129,6 @@ def _header(cells: Sequence[str], columns: Sequence[str]) -> list[str | None]:
 
 
 def _json_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence[str], kind: str) -> Iterator[Row]:
-    known = {name: column for column in (*columns, *optional) for name in _names(column)}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -139,10 +138,16 @@ def _json_rows(path: Path, text: str, columns: Sequence[str], optional: Sequence
             raise DataError(f"{path}, line {number}: {_short(line)} is not JSON ({error}). Expected one object a line.") from error
         if not isinstance(values, dict):
             raise DataError(f"{path}, line {number}: found {_short(line)}; expected an object with {', '.join(columns)}.")
-        values = {known.get(name, name) if known.get(name, name) not in values else name: value for name, value in values.items()}
+        values = renamed(values, (*columns, *optional))
         if missing := [name for name in columns if name not in values]:
             raise DataError(f"{path}, line {number}: {_short(line)} lacks {', '.join(missing)}. Expected {', '.join(columns)}.")
         yield Row(number, values)
+
+
+def renamed(values: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """The values of a JSON object, those of the `columns` by their own names, however `NAMES` lets them be called."""
+    known = {name: column for column in columns for name in _names(column)}
+    return {known.get(name, name) if known.get(name, name) not in values else name: value for name, value in values.items()}
 
 
 def _short(content: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,9 +137,13 @@ def character_f1(answer: str, gold: Collection[str]) -> float:
     """F1 of the characters of an answer (as a multiset) and those of the right one that it is likest to, all as `plain`, from 0 to 1."""
     if not gold:
         return float(not plain(answer))
-    own = Counter(plain(answer))
-    others = [Counter(plain(each)) for each in gold]
-    return max(f1((own & other).total(), own.total(), other.total()).f1 for other in others)
+    return max(bag_f1(plain(answer), plain(each)) for each in gold)
+
+
+def bag_f1(one: Iterable[str], other: Iterable[str]) -> float:
+    """F1 of two multisets, of characters or words, from 0 to 1."""
+    own, others = Counter(one), Counter(other)
+    return f1((own & others).total(), own.total(), others.total()).f1
 
 
 # Tables and pictures. ------------------------------------------------------------------------------------------------------------

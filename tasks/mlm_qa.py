@@ -4,7 +4,7 @@
     bert4k evaluate runs/qa test.jsonl
     bert4k predict runs/qa "问题<TAB>段落" -                                # - reads lines: tabs between, or JSON objects
 
-Files are JSON lines, {"question": ..., "passages": [...], "answers": [...]}; see `bert4k.answering`. The model reads
+Files are JSON lines, {"question": ..., "passages": [...], "answers": [...]}, or a data set: see `bert4k.answering.readers`. The model reads
 `[CLS] [MASK] x n [SEP] question [SEP] passage [SEP]` and tells the answer in the first places, then a [SEP]; the others are filled and tell
 nothing. A passage without the answer is told by a [SEP] at once. Long passages are read in pieces that overlap; all pieces of all passages
 vote. After Su's reading comprehension by MLM for bert4keras (kexue.fm, archive 7148).
@@ -18,7 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bert4k.answering import Answer, Question, answer_scores, pieces, question_of_line, read_questions, vote
+from bert4k.answering import (
+    Answer,
+    Evidence,
+    Passage,
+    Question,
+    answer_scores,
+    occurrences,
+    pieces,
+    question_of_line,
+    read_questions,
+    vote,
+)
 from bert4k.errors import ConfigError, DataError
 from bert4k.recipe import setting
 from bert4k.tuning import RecipeSettings
@@ -74,9 +85,9 @@ def encode(questions: Sequence[Question], tokenizer: Tokenizer, settings: Settin
             for part in pieces(len(ids), settings.longest - len(front) - 1):
                 row = np.array([*front, *ids[part], tokenizer.sep_id], np.int32)
                 places = tuple(zip(starts[part], ends[part], strict=True))
-                here = passage.text[places[0][0] : places[-1][1]].lower() if places else ""
+                here = passage.text[places[0][0] : places[-1][1]] if places else ""
                 # An answer that its passage gives in other words is told of every piece; else of those in which it stands.
-                told = [each for each in passage.answers if each.lower() in here or each.lower() not in passage.text.lower()]
+                told = [each for each in passage.answers if occurrences(here, each) or not occurrences(passage.text, each)]
                 answer = tokenizer.spans(told[0])[0] if told else []
                 long += len(answer) >= settings.places
                 answer = [*answer[: settings.places - 1], tokenizer.sep_id]
@@ -250,12 +261,34 @@ def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+class QA:
+    """A finished run that answers questions from any passages: `QA.load(run).answer(question, passages)`."""
+
+    def __init__(self, model: keras.Model, tokenizer: Tokenizer, settings: Settings) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+
+    @classmethod
+    def load(cls, run: Path) -> QA:
+        """The model of a run. Raises `CheckpointError` when it is not finished."""
+        from bert4k import finetuning
+        from bert4k.telling import teller
+
+        network, tokenizer, _, stored = finetuning.finished(run, "mlm_qa")
+        names = ("places", "extractive", "longest_question", "longest")
+        settings = Settings(run=run, train=[], dev=Path(), **{name: stored[name] for name in names})
+        return cls(teller(network, "encoder"), tokenizer, settings)
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answer to each question."""
+        return answers(self.model, encode(questions, self.tokenizer, self.settings), self.tokenizer, self.settings, len(questions))
+
+    def answer(self, question: str, passages: Sequence[str]) -> Evidence:
+        """The answer to a question, with its first place in the passages; one that is told in other words has no place."""
+        [found] = self.answers([Question(question, tuple(map(Passage, passages)))])
+        places = ((number, *spans[0]) for number, text in enumerate(passages) if (spans := occurrences(text, found.text)))
+        return Evidence(*found, *next(places, ()))
+
+
 def asked(run: Path, questions: Sequence[Question]) -> list[Answer]:
     """What a finished run answers."""
-    from bert4k import finetuning
-    from bert4k.telling import teller
-
-    network, tokenizer, _, stored = finetuning.finished(run, "mlm_qa")
-    names = ("places", "extractive", "longest_question", "longest")
-    settings = Settings(run=run, train=[], dev=Path(), **{name: stored[name] for name in names})
-    return answers(teller(network, "encoder"), encode(questions, tokenizer, settings), tokenizer, settings, len(questions))
+    return QA.load(run).answers(questions)

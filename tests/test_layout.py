@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 # The layout of the design, top to bottom: each part imports only parts above it (and, within a folder, never in a circle).
 ORDER = """
-    errors reading quiet progress transfer archives families config backend beside masks canvas scores pictures positions layers
+    errors reading chinese quiet progress transfer archives families config backend beside masks canvas scores pictures positions layers
     gated_attention disentangled convolution parts blocks model encoder_decoder checkpoints nearest tokenizers decoding attention_maps
-    losses structured training pretraining linking telling answering pretrained surgery assembly download hub fidelity recipe tuning
-    finetuning tasks cli __main__
+    losses structured training pretraining linking telling answering retrieval pretrained surgery assembly download hub fidelity recipe
+    tuning finetuning tasks asking cli __main__
 """.split()
 # These use the library as its users do, by its public names.
-AT_THE_TOP = {"tasks", "cli", "__main__"}
+AT_THE_TOP = {"tasks", "asking", "cli", "__main__"}
 # Name tables are data about checkpoints; they know no model.
 PRETRAINED_MAY_IMPORT = {"errors", "config", "families", "checkpoints", "pretrained"}
 

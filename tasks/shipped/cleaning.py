@@ -6,8 +6,7 @@ Markdown; the laws have half-width brackets, full-width spaces inside headings, 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af〇"
 CJK = rf"{HAN}\u3000-\u303f\u2018-\u201d\u2026\u2014\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
@@ -49,18 +48,6 @@ NORM = re.compile(
     "|声明|公约|序列|目录|名录|说明|宪法|修正案)(?:[（(].*[）)])?$"
 )
 CASE_REPORT = re.compile("基本案情|案情简介|裁判结果|典型意义|裁判要旨|案例分析|处理结果")
-
-
-@cache
-def _converter() -> Callable[[str], str]:
-    from opencc import OpenCC
-
-    return OpenCC("t2s").convert
-
-
-def simplified(text: str) -> str:
-    """`text` in simplified characters."""
-    return _converter()(text)
 
 
 def clean(line: str) -> str:

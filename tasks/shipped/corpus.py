@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from bert4k.checkpoints.stored import replacing
+from bert4k.chinese import simplified
 from bert4k.errors import DataError
 from bert4k.progress import track
 from bert4k.tasks.shipped.cleaning import (
@@ -48,7 +49,6 @@ from bert4k.tasks.shipped.cleaning import (
     is_statute,
     key,
     opening,
-    simplified,
 )
 
 

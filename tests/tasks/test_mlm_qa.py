@@ -6,15 +6,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_runs import TOKENS, checkpoint, run
 
-from bert4k.answering import Passage, Question
+from bert4k.answering import Passage, Question, read_questions
 from bert4k.pretraining.objectives import NOTHING
-from bert4k.tasks.mlm_qa import Settings, batches, encode, extracted, written
+from bert4k.tasks.mlm_qa import QA, Settings, batches, encode, extracted, written
 from bert4k.tokenizers import Tokenizer
 
 TOKENIZER = Tokenizer(TOKENS)
@@ -61,6 +62,17 @@ def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: py
     answers = [json.loads(line) for line in told_there.split("\n") if line]
     assert [each["answer"] for each in answers] == [each["answer"] for each in rows]
     assert "question 1: found no tab" in run(capsys, "predict", str(folder), "王明在的", code=2)
+    qa = QA.load(folder)
+    if extractive:  # whatever it says stands somewhere
+        for row, question in zip(rows, read_questions(dev), strict=True):
+            found = qa.answer(question.text, [passage.text for passage in question.passages])
+            assert (found.text, round(found.score, 4)) == (row["answer"], row["confidence"])
+            assert not found.text or question.passages[found.passage].text[found.start : found.end] == found.text
+            assert found.text or found.passage == -1
+        if find_spec("tantivy"):
+            (tmp_path / "texts").mkdir()
+            (tmp_path / "texts" / "a.txt").write_text("喜在北京", encoding="utf-8")
+            assert run(capsys, "ask", str(tmp_path / "texts"), "喜在的", "--run", str(folder)).endswith("a.txt, line 1\n  喜在【北京】\n")
 
 
 def test_rows() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bert4k.chinese import simplified
 from bert4k.errors import DataError
 from bert4k.tasks.shipped import cleaning, corpus
 from bert4k.tasks.shipped.corpus import Document, Settings
@@ -159,7 +160,7 @@ def test_clean_verse():
 
 
 def test_text_becomes_simplified():
-    assert cleaning.simplified("樓頭燈影") == "楼头灯影"
+    assert simplified("樓頭燈影") == "楼头灯影"
 
 
 def test_a_key_ignores_punctuation_and_the_number_of_an_article():
