@@ -90,7 +90,7 @@ def test_the_metadata_is_that_of_the_project(wheel: Path) -> None:
         metadata = message_from_bytes(archive.read(f"{folder}/METADATA"))
         licence = archive.read(f"{folder}/licenses/LICENSE")
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("bert4k", bert4k.__version__, "Apache-2.0")
-    assert set(metadata.get_all("Provides-Extra")) == {"jax", "torch", "hub", "verify", "pretrain", "sentencepiece", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"jax", "torch", "hub", "verify", "linking", "pretrain", "sentencepiece", "dev"}
     assert licence == (ROOT / "LICENSE").read_bytes()
 
 
@@ -98,7 +98,7 @@ def test_demo_needs_no_extra() -> None:
     """What the library and the demo import is a dependency; what only tests import is not."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     core = " ".join(project["dependencies"])
-    assert not [name for name in ("torch", "jax", "transformers", "pytest", "opencc", "sentencepiece") if name in core]
+    assert not [name for name in ("torch", "jax", "transformers", "pytest", "opencc", "marisa", "sentencepiece") if name in core]
     assert all("<" in requirement for requirement in project["dependencies"]), "a dependency without an upper bound breaks on its own"
 
 

@@ -84,7 +84,7 @@ def check_files(paths: Sequence[Path]) -> None:
 def _documents(path: Path, advance: Advance) -> Iterator[list[str]]:
     found: list[str] = []
     size = 0
-    for number, line in _lines(path, advance):
+    for number, line in lines(path, advance):
         if line and not line.isspace():
             found.append(line)
             size += len(line)
@@ -101,7 +101,7 @@ def _documents(path: Path, advance: Advance) -> Iterator[list[str]]:
 
 
 def _pairs(path: Path, advance: Advance) -> Iterator[tuple[str, str]]:
-    for number, line in _lines(path, advance):
+    for number, line in lines(path, advance):
         if not line:
             continue
         sides = line.split("\t")
@@ -125,8 +125,8 @@ def _shown(line: str) -> str:
     return repr(line if len(line) <= 40 else line[:40] + "…")
 
 
-def _lines(path: Path, advance: Advance) -> Iterator[tuple[int, str]]:
-    """Every line with its number, which counts from 1."""
+def lines(path: Path, advance: Advance = _nobody) -> Iterator[tuple[int, str]]:
+    """Every line of a file with its number, which counts from 1. Raises `DataError` as `documents` does."""
     with path.open("rb") as raw:
         zipped = path.suffix == ".gz" or raw.peek(2)[:2] == _GZIP
         file = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
