@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 LAST = "linker.json"  # the file that says that a run is finished
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings(RecipeSettings):
     """Everything that decides the result."""
 
@@ -86,7 +87,7 @@ def read(path: Path, knowledge_base: KnowledgeBase, faults: Literal["stop", "ski
 
 
 def open_knowledge_base(settings: Settings) -> KnowledgeBase:
-    """The one that is given, or one built of a file in the run folder. Raises `ConfigError` when it is not that with which the run began."""
+    """The one that is given, or one built of a file in the run folder. Raises `ConfigError` when it is not what the run began with."""
     import hashlib
 
     from bert4k.finetuning import write_json
@@ -125,9 +126,7 @@ def asked_of(texts: Sequence[LinkedText]) -> list[Asked]:
     return [Asked(text.text, mention.start, mention.end) for text in texts for mention in text.mentions]
 
 
-def questions(
-    texts: Sequence[LinkedText], candidates: Candidates, settings: Settings, nearest: Nearest | None
-) -> list[Question]:
+def questions(texts: Sequence[LinkedText], candidates: Candidates, settings: Settings, nearest: Nearest | None) -> list[Question]:
     """The mentions of training texts with what they mean and what else they could: of the same name, then with the nearest vectors."""
     from bert4k.linking.ranking import Question
 
@@ -163,7 +162,8 @@ def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
         for prefix, part in parts
         for name, value in zip(("precision", "recall", "f1"), found[part][:3], strict=True)
     }
-    return numbers | {f"recall@{k}": value for k, value in recall.items()} | {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"]}
+    given = {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"]}
+    return numbers | {f"recall@{k}": value for k, value in recall.items()} | given
 
 
 def linked(linker: Linker, texts: Sequence[LinkedText]) -> list[LinkedText]:
@@ -181,8 +181,8 @@ def linked(linker: Linker, texts: Sequence[LinkedText]) -> list[LinkedText]:
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """`bert4k train entity_linking`: train what finds mentions, what finds candidates, what ranks them, one after the other, each to its best
-    epoch; set the threshold on dev; write the run folder; returns the scores on dev."""
+    """`bert4k train entity_linking`: train what finds mentions, what finds candidates, and what ranks them, each to its best epoch; set the
+    threshold on dev; write the run folder; returns the scores on dev."""
     from bert4k import finetuning
     from bert4k.linking import linker as parts
     from bert4k.linking.statistics import AnnotationStatistics
@@ -219,7 +219,11 @@ def trained(part: Path) -> bool:
 
 
 def train_mentions(
-    settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], knowledge_base: KnowledgeBase, statistics: AnnotationStatistics
+    settings: Settings,
+    texts: Sequence[LinkedText],
+    dev: Sequence[LinkedText],
+    knowledge_base: KnowledgeBase,
+    statistics: AnnotationStatistics,
 ) -> None:
     """What finds mentions, in mentions/. Where no training text has mentions that overlap, what is found does not, either."""
     from bert4k import finetuning
@@ -236,10 +240,11 @@ def train_mentions(
     judge, judge_pieces = mentions.encode([text.text for text in dev], tokenizer, settings.longest, matches)
     places, gold = ([[(each.start, each.end) for each in text.mentions] for text in some] for some in (texts, dev))
     targets = mentions.in_pieces(places, pieces)
-    in_tokens = sum(len(finetuning_places) for finetuning_places in targets)
-    if not in_tokens:
-        raise DataError("No mention of the training texts begins and ends with tokens, so there is nothing to learn. Look at their offsets.")
-    overlapping = any(one[1] > other[0] for row in places for one, other in zip(sorted(row), sorted(row)[1:], strict=False))
+    if not any(targets):
+        raise DataError(
+            "No mention of the training texts begins and ends with tokens, so there is nothing to learn. Look at their offsets."
+        )
+    overlapping = any(one[1] > other[0] for row in places for one, other in pairwise(sorted(row)))
 
     def judged() -> dict[str, float]:
         how = (settings.head, settings.mention_threshold, overlapping)
@@ -264,7 +269,11 @@ def train_mentions(
 
 
 def train_retrieval(
-    settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], knowledge_base: KnowledgeBase, statistics: AnnotationStatistics
+    settings: Settings,
+    texts: Sequence[LinkedText],
+    dev: Sequence[LinkedText],
+    knowledge_base: KnowledgeBase,
+    statistics: AnnotationStatistics,
 ) -> None:
     """The bi-encoder, in retrieval/, judged by how often the right entity is the nearest of those that dev names and their namesakes."""
     import numpy as np
@@ -280,7 +289,7 @@ def train_retrieval(
     print("learning vectors of mentions and entities", file=sys.stderr)
     model, network, tokenizer = retrieval.build(settings.model, settings.tuning, settings.pooling)
     writer = Writer(tokenizer, settings.longest)
-    pairs = [(one, mention) for one, mention in linked_mentions(texts) if mention in knowledge_base]
+    pairs = linked_mentions(texts)
     ids = list(dict.fromkeys(id for _, id in pairs))
     number = {id: place for place, id in enumerate(ids)}
     entities = [writer.entity(entity) for entity in knowledge_base.entities(ids)]
@@ -386,7 +395,13 @@ def report(folder: Path, path: Path, texts: int, scores: dict[str, float]) -> No
     """report.md: all scores on the texts of a file."""
     from bert4k.finetuning import write_text
 
-    lines = [f"# {path.name}: {texts:,} texts", "", "| score | % |", "|---|---:|", *(f"| {name} | {100 * value:.2f} |" for name, value in scores.items())]
+    lines = [
+        f"# {path.name}: {texts:,} texts",
+        "",
+        "| score | % |",
+        "|---|---:|",
+        *(f"| {name} | {100 * value:.2f} |" for name, value in scores.items()),
+    ]
     write_text(folder / "report.md", "\n".join(lines) + "\n")
 
 

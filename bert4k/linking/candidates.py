@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import keras
-
+from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prompts import Asked, Writer
 from bert4k.linking.statistics import AnnotationStatistics
 
 if TYPE_CHECKING:
-    from bert4k.linking.knowledge_base import Entity, KnowledgeBase
+    import keras
+
     from bert4k.linking.retrieval import EntityVectors
 
 
@@ -39,8 +39,8 @@ class Candidates:
     """Up to `most` entities for each mention. Those with its name come in the order of how often training linked it to them; where they are
     more than `most`, and there is a bi-encoder, those nearest to the mention in its text are taken, and the most often linked one.
 
-    least: of a surface that training has linked to some so often, only those (Su's "1 of 50 becomes 1 of 5", with 2); None: all. more: so many
-    entities that are nearest to the mention come in addition, whatever they are called."""
+    least: of a surface that training has linked to some so often, only those (Su's "1 of 50 becomes 1 of 5", with 2); None: all. more: so
+    many entities that are nearest to the mention come in addition, whatever they are called."""
 
     def __init__(
         self,
@@ -64,7 +64,9 @@ class Candidates:
     def ids(self, asked: Sequence[Asked]) -> list[list[str]]:
         """Those of each mention."""
         known: dict[str, list[str]] = {}
-        named = [known[each.surface] if each.surface in known else known.setdefault(each.surface, self.named(each.surface)) for each in asked]
+        named = [
+            known[each.surface] if each.surface in known else known.setdefault(each.surface, self.named(each.surface)) for each in asked
+        ]
         found = [ids[: self.most] for ids in named]
         if self.nearest is None:
             return found

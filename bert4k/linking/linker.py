@@ -101,8 +101,8 @@ def chosen(asked: Asked, entities: Sequence[Entity], scores: NDArray[np.float64]
 
 
 def best_threshold(scores: Sequence[float], right: Sequence[bool], expected: int) -> float:
-    """The score at which links, of which `right` tells the right ones, are best cut off: for the highest F1 where so many are `expected`; of
-    equal ones, the lowest. Halfway between the last score that is kept and the first that is not; 0 keeps all."""
+    """The score at which links, of which `right` tells the right ones, are best cut off: for the highest F1 where so many are `expected`;
+    of equal ones, the lowest. Halfway between the last score that is kept and the first that is not; 0 keeps all."""
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     values = np.asarray(scores, np.float64)[order]
     if not len(values):

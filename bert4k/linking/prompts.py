@@ -1,23 +1,20 @@
 """How a mention in its text, and an entity with what is known of it, are written for a model: as rows of tokens.
 
-    writer = Writer(tokenizer, longest=192)
-    row = writer.pair(Asked("苹果发布会", 0, 2), entity)                # [CLS] [unused1] 苹果 [unused2] 发布会 [SEP] 苹果；公司；... [SEP]
+writer = Writer(tokenizer, longest=192)
+row = writer.pair(Asked("苹果发布会", 0, 2), entity)                # [CLS] [unused1] 苹果 [unused2] 发布会 [SEP] 苹果；公司；... [SEP]
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert4k.linking.rows import Rows
+from bert4k.linking.entities import Entity
 from bert4k.tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    from bert4k.linking.knowledge_base import Entity
 
 # What stands around a mention: the first two of which the vocabulary has both.
 MARKS = (("[unused1]", "[unused2]"), ("「", "」"), ("#", "#"), ("[MASK]", "[MASK]"))
@@ -80,11 +77,10 @@ class Writer:
 
     def _row(self, parts: Sequence[list[int]], named: Sequence[list[int]]) -> Row:
         frame = self.tokenizer.frame
-        segments = [[number] * len(part) for number, part in enumerate(parts)]
-        first = len(frame.before) + len(parts[0]) + len(frame.between if len(parts) > 1 else frame.after)
+        first = len(frame.before) + len(parts[0]) + len(frame.between)
         row = np.array(frame.around(parts), np.int32)
-        return Row(row, (np.arange(len(row)) >= first).astype(np.int32) if len(segments) > 1 else np.zeros_like(row),
-                   np.array(frame.of(0).around(named), np.int32))  # fmt: skip
+        segment_ids = np.arange(len(row)) >= (first if len(parts) > 1 else len(row))
+        return Row(row, segment_ids.astype(np.int32), np.array(frame.of(0).around(named), np.int32))
 
     def _around(self, asked: Asked, room: int) -> tuple[list[int], list[int]]:
         """The text with its marks in at most `room` tokens, and which of them are the mention's."""
@@ -119,8 +115,3 @@ def described(entity: Entity, room: int) -> str:
     share = max(room - short, 0) / long if long else 1.0
     kept = [each if len(each) <= SHORT or share >= 1 else each[: max(SHORT, int(share * len(each)))] for each in fields]
     return "；".join([entity.name, *kept])[:room]
-
-
-def rows_of(rows: Sequence[Row], pad_id: int, more: dict[str, Sequence[NDArray[np.float32]]] | None = None) -> Rows:
-    """Rows as a model takes them, with the input "named"; more: further inputs, numbers of each row."""
-    return Rows([each.token_ids for each in rows], [each.segment_ids for each in rows], pad_id, {"named": [each.named for each in rows]}, more or {})

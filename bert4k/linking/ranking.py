@@ -5,14 +5,14 @@
     finetuning.fit(run, Grouped(model), layers, batches, loss(), ...)
     probabilities = rank(model, writer, asked, candidates, statistics)      # [float64 [K] for each mention]
 
-Each candidate has a logit of its own, and the loss asks that the right one's is above 0 and all others' below (`MultilabelSoftmax`); so where
-nothing is right, all are below, and a mention that means no entity (NIL) needs no class.
+Each candidate has a logit of its own, and the loss asks that the right one's is above 0 and all others' below (`MultilabelSoftmax`); so
+where nothing is right, all are below, and a mention that means no entity (NIL) needs no class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from bert4k.finetuning import body
 from bert4k.layers import FORBIDDEN
+from bert4k.linking.entities import Entity
 from bert4k.linking.prior import FEATURES, features
-from bert4k.linking.prompts import Asked, Writer, rows_of
-from bert4k.linking.rows import read_rows
+from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.rows import read_rows, rows_of
 from bert4k.linking.statistics import AnnotationStatistics
 from bert4k.losses import MultilabelSoftmax
 from bert4k.model import Transformer
@@ -32,10 +33,7 @@ from bert4k.tokenizers import Tokenizer
 from bert4k.training import LengthBatches
 from bert4k.tuning import Tuning
 
-if TYPE_CHECKING:
-    from bert4k.linking.knowledge_base import Entity
-
-Entities = Callable[[Sequence[str]], "Sequence[Entity]"]
+Entities = Callable[[Sequence[str]], Sequence[Entity]]
 TOGETHER = 4096  # pairs that are written and read at a time
 
 
@@ -53,15 +51,19 @@ def build(source: str, tuning: Tuning, pooling: str = "mean", prior: bool = True
     itself; its tokenizer. prior: whether it also takes `prior.features`, [B, 4]. A row of nothing but padding has FORBIDDEN."""
     network, tokenizer, inputs, x, real = body(source, tuning)
     inputs["named"] = keras.Input((None,), dtype="int32", name="named")
-    own = ops.logical_and(real, ops.greater(inputs["named"], 0))
-    x = ops.concatenate([Pooling(pooling)(x, real), Pooling("mean")(x, own)], axis=-1)
-    x = keras.layers.Dropout(tuning.dropout)(x)
-    logits = keras.layers.Dense(1, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), dtype="float32", name="means")(x)[:, 0]
+    mean = Pooling("mean")
+    mention = mean(x, ops.logical_and(real, ops.greater(inputs["named"], 0)))
+    entity = mean(x, ops.logical_and(real, ops.greater(inputs["segment_ids"], 0)))
+    # The product tells a small network, whose attention compares little, where the two agree.
+    x = ops.concatenate([Pooling(pooling)(x, real), mention, entity, mention * entity], axis=-1)
+    x = keras.layers.Dense(network.config.hidden_size, "gelu", dtype="float32", name="compared")(keras.layers.Dropout(tuning.dropout)(x))
+    logits = keras.layers.Dense(1, dtype="float32", name="means")(x)
     if prior:
         inputs["features"] = keras.Input((len(FEATURES),), name="features")
         # A line through the features, and not part of the vector above: few weights, which learn at a rate of their own (see RATES).
-        logits = logits + keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="prior")(inputs["features"])[:, 0]
-    return keras.Model(inputs, ops.where(ops.any(real, axis=1), logits, FORBIDDEN)), network, tokenizer
+        line = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="prior")
+        logits = logits + line(inputs["features"])
+    return keras.Model(inputs, ops.where(ops.any(real, axis=1), logits[:, 0], FORBIDDEN)), network, tokenizer
 
 
 # Learning rates of parts of the head, as multiples of that of the network.
@@ -137,12 +139,16 @@ class RankingBatches(LengthBatches):
                 how = (question.candidates, question.right, True)
                 priors += list(features(self.statistics, question.asked.surface, [known[id] for id in own], *how))
             labels[at, 0] = question.right is not None
-        inputs = rows_of(written, self.writer.tokenizer.pad_id, {} if self.statistics is None else {"features": priors}).inputs(members, length)
+        inputs = rows_of(written, self.writer.tokenizer.pad_id, None if self.statistics is None else priors).inputs(members, length)
         return {name: each.reshape(len(rows), count, *each.shape[1:]) for name, each in inputs.items()}, labels
 
 
 def rank(
-    model: keras.Model, writer: Writer, asked: Sequence[Asked], candidates: Sequence[Sequence[Entity]], statistics: AnnotationStatistics | None
+    model: keras.Model,
+    writer: Writer,
+    asked: Sequence[Asked],
+    candidates: Sequence[Sequence[Entity]],
+    statistics: AnnotationStatistics | None,
 ) -> list[NDArray[np.float64]]:
     """How probable each of its candidates is for each mention, each by itself: from 0 to 1, float64 [K] for each."""
     pairs = [(place, entity) for place, own in enumerate(candidates) for entity in own]
@@ -154,8 +160,7 @@ def rank(
     for begin in range(0, len(pairs), TOGETHER):
         some = slice(begin, begin + TOGETHER)
         rows = [writer.pair(asked[place], entity) for place, entity in pairs[some]]
-        more: dict[str, Any] = {} if statistics is None else {"features": priors[some]}
-        logits += read_rows(model, rows_of(rows, writer.tokenizer.pad_id, more))
+        logits += read_rows(model, rows_of(rows, writer.tokenizer.pad_id, None if statistics is None else priors[some]))
     values = 1 / (1 + np.exp(-np.clip(np.array(logits, np.float64), -500, 500)))
     ends = np.cumsum([len(own) for own in candidates], dtype=int)
     return [values[end - len(own) : end] for end, own in zip(ends, candidates, strict=True)]

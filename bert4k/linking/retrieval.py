@@ -4,9 +4,9 @@
     vectors = EntityVectors.make(path, model, Writer(tokenizer, 128), knowledge_base, made_by)
     ids = vectors.nearest(vectors_of(model, [writer.mention(asked)]), 10)
 
-One network reads mentions in their texts and entities with what is known of them (Wu et al. 2020, arXiv:1911.03814, with one network instead
-of two), so that the vectors of entities can be made once. They are kept as 16-bit numbers and mapped from their file: a mention that has
-candidates reads those of its candidates only.
+One network reads mentions in their texts and entities with what is known of them (Wu et al. 2020, arXiv:1911.03814, with one network
+instead of two), so that the vectors of entities can be made once. They are kept as 16-bit numbers and mapped from their file: a mention
+that has candidates reads those of its candidates only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import CheckpointError
 from bert4k.finetuning import body
-from bert4k.linking.prompts import Row, Writer, rows_of
-from bert4k.linking.rows import read_rows
+from bert4k.linking.knowledge_base import Entity, KnowledgeBase
+from bert4k.linking.prompts import Row, Writer
+from bert4k.linking.rows import read_rows, rows_of
 from bert4k.model import Transformer
 from bert4k.nearest import nearest, unit
 from bert4k.progress import measured
@@ -35,15 +36,12 @@ from bert4k.tokenizers import Tokenizer
 from bert4k.training import LengthBatches
 from bert4k.tuning import Tuning
 
-if TYPE_CHECKING:
-    from bert4k.linking.knowledge_base import Entity, KnowledgeBase
-
 TOGETHER = 4096  # entities that are written and read at a time
 
 
 def build(source: str, tuning: Tuning, pooling: str = "mean") -> tuple[keras.Model, Transformer, Tokenizer]:
-    """A checkpoint that gives a vector, float32 [B, H], for rows of `Writer.mention` and `Writer.entity`: what it makes of the whole row, and
-    of the mention, or of the entity's name, added up; the network itself; its tokenizer."""
+    """A checkpoint that gives a vector, float32 [B, H], for rows of `Writer.mention` and `Writer.entity`: what it makes of the whole row,
+    and of the mention, or of the entity's name, added up; the network itself; its tokenizer."""
     network, tokenizer, inputs, x, real = body(source, tuning)
     inputs["named"] = keras.Input((None,), dtype="int32", name="named")
     x = keras.layers.Dropout(tuning.dropout)(x)
@@ -70,7 +68,8 @@ def batches(
 
 def vectors_of(model: keras.Model, rows: Sequence[Row], pad_id: int) -> NDArray[np.float32]:
     """The vectors of rows, float32 [N, H], of length 1."""
-    return unit(np.array(read_rows(model, rows_of(rows, pad_id)), np.float32)) if rows else np.zeros((0, model.output.shape[-1]), np.float32)
+    found = read_rows(model, rows_of(rows, pad_id)) if rows else []
+    return unit(np.array(found, np.float32).reshape(len(rows), model.output.shape[-1]))
 
 
 class EntityVectors:
@@ -87,7 +86,8 @@ class EntityVectors:
         self.ids: list[str] = told["ids"]
         if told["made_by"] != made_by or len(self.ids) != len(self.vectors):
             raise CheckpointError(
-                f"The vectors in {path} were made by another model, or of other entities, than those here. Remove the file; it will be made anew."
+                f"The vectors in {path} were made by another model, or of other entities, than those here. Remove the file; it will be made"
+                " anew."
             )
         self.number = {id: place for place, id in enumerate(self.ids)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from bert4k.answering import pieces
 from bert4k.finetuning import Encoded, outputs_of
+from bert4k.linking.prompts import Row
 from bert4k.tokenizers import Tokenizer
 
 
@@ -34,9 +36,15 @@ class Rows(Encoded):
         return found
 
 
+def rows_of(rows: Sequence[Row], pad_id: int, features: Sequence[NDArray[np.float32]] | None = None) -> Rows:
+    """What `prompts.Writer` writes, with the inputs "named" and, where they are given, "features", numbers of each row."""
+    named = {"named": [each.named for each in rows]}
+    more = {} if features is None else {"features": features}
+    return Rows([each.token_ids for each in rows], [each.segment_ids for each in rows], pad_id, named, more)
+
+
 def read_rows(model: Any, rows: Encoded, read: Any = None) -> list[Any]:
-    """`finetuning.outputs_of`, without the padding of a full batch where there are few rows: a single text shall not cost what hundreds do.
-    """
+    """`finetuning.outputs_of`, in smaller batches where there are few rows: a single text shall not cost what hundreds do."""
     total, most = sum(rows.lengths()), 8192
     while most > 256 and most // 2 >= total:
         most //= 2
@@ -60,6 +68,6 @@ def cut(texts: Sequence[str], tokenizer: Tokenizer, room: int) -> Iterator[Piece
         ids, starts, ends = tokenizer.spans(text)
         parts = list(pieces(len(ids), room))
         # Where the next piece takes over: in the middle of what the two have in common.
-        borders = [starts[(one.stop + other.start) // 2] for one, other in zip(parts, parts[1:], strict=False)]
+        borders = [starts[(one.stop + other.start) // 2] for one, other in pairwise(parts)]
         for part, begin, end in zip(parts, [0, *borders], [*borders, len(text) + 1], strict=True):
             yield Piece(number, ids[part], list(zip(starts[part], ends[part], strict=True)), (begin, end))
