@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bert4k.linking.texts import LinkedText
 
 LAST = "linker.json"  # the file that says that a run is finished
+KNOWLEDGE = "knowledge.db"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,11 @@ class Settings(RecipeSettings):
     )
     retrieval: bool = setting(False, "train a bi-encoder, too, for the candidates of names that many entities have, and for hard negatives")
     nearest: int = setting(0, "with retrieval: so many entities whose vectors are nearest are candidates, whatever they are called")
+    ranker: Literal["cross", "siamese", "bilstm"] = setting(
+        "cross",
+        "cross: text and entity are read as one; siamese: apart, then compared by attention; bilstm: the same without the network of the"
+        " checkpoint, by Su's BiLSTM",
+    )
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
     hard_negatives: bool = setting(True, "of the same name, then with the nearest vectors; without it, any entities")
@@ -101,7 +107,7 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
             content = "" if built else hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"Cannot read {settings.kb} ({error.strerror}). Give --kb a knowledge base, or a file of entities.") from error
-    place, record = settings.kb.resolve() if built else settings.run / "knowledge.db", settings.run / "knowledge.json"
+    place, record = settings.kb.resolve() if built else settings.run / KNOWLEDGE, settings.run / "knowledge.json"
     opened = KnowledgeBase(place) if built else None
     now = content if opened is None else opened.fingerprint
     before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else now
@@ -207,8 +213,8 @@ def train(settings: Settings) -> dict[str, Any]:
     linker.threshold = threshold_on(linker, dev)
     scores = score(linker, dev)
     report(settings.run, settings.dev, len(dev), scores)
-    place = str(knowledge_base.path if knowledge_base.path.is_absolute() else knowledge_base.path.name)
-    told = {"knowledge_base": place, "fingerprint": knowledge_base.fingerprint, "threshold": linker.threshold}
+    own = knowledge_base.path == settings.run / KNOWLEDGE
+    told = {"knowledge_base": KNOWLEDGE if own else str(knowledge_base.path), "fingerprint": knowledge_base.fingerprint, "threshold": linker.threshold}
     finetuning.write_json(settings.run / LAST, told)
     return {"run": str(settings.run), "threshold": linker.threshold, **scores}
 
@@ -333,7 +339,7 @@ def train_ranking(
 ) -> None:
     """What ranks candidates, in ranking/, judged by how often the right entity of a mention of dev is the best of its candidates."""
     from bert4k import finetuning
-    from bert4k.linking import ranking
+    from bert4k.linking import ranking, siamese
     from bert4k.linking.prompts import Writer
     from bert4k.telling import some
     from bert4k.training import Grouped
@@ -341,7 +347,11 @@ def train_ranking(
     print("learning to rank candidates", file=sys.stderr)
     tuning, knowledge_base = settings.tuning, candidates.knowledge_base
     counts = statistics if settings.prior else None
-    model, network, tokenizer = ranking.build(settings.model, tuning, settings.pooling, settings.prior)
+    if settings.ranker == "cross":
+        model, network, tokenizer = ranking.build(settings.model, tuning, settings.pooling, settings.prior)
+    else:
+        encoder: Literal["checkpoint", "bilstm"] = "bilstm" if settings.ranker == "bilstm" else "checkpoint"
+        model, network, tokenizer = siamese.build(settings.model, tuning, encoder, settings.prior)
     writer = Writer(tokenizer, settings.longest_pair)
     pool = some(list(knowledge_base.ids()), 20_000, tuning.seed)
     learn = [each for each in questions(texts, candidates, settings, candidates.nearest) if each.right or each.others or pool]

@@ -29,7 +29,7 @@ def link(run: Path, texts: Sequence[str], knowledge_base: Path | None = None, ch
     for text, own in zip(texts, found, strict=True):
         console.print(marked(text, own, brackets=not console.is_terminal))
         for line in told(own):
-            console.print(line, markup=False)
+            print(line)
 
 
 def values(text: str, links: Sequence[Linked]) -> dict[str, Any]:

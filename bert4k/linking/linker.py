@@ -194,6 +194,7 @@ def stored_nearest(run: Path, settings: dict[str, Any], knowledge_base: Knowledg
 def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationStatistics) -> Ranker:
     """What ranks candidates."""
     from bert4k.finetuning import read_model
+    from bert4k.linking import siamese  # noqa: F401  # by whose import Keras knows its layers
     from bert4k.linking.ranking import rank
 
     model, tokenizer, _ = read_model(run / "ranking")

@@ -56,14 +56,19 @@ def build(source: str, tuning: Tuning, pooling: str = "mean", prior: bool = True
     entity = mean(x, ops.logical_and(real, ops.greater(inputs["segment_ids"], 0)))
     # The product tells a small network, whose attention compares little, where the two agree.
     x = ops.concatenate([Pooling(pooling)(x, real), mention, entity, mention * entity], axis=-1)
-    x = keras.layers.Dense(network.config.hidden_size, "gelu", dtype="float32", name="compared")(keras.layers.Dropout(tuning.dropout)(x))
+    return answer(inputs, x, real, network.config.hidden_size, tuning.dropout, prior), network, tokenizer
+
+
+def answer(inputs: dict[str, Any], x: Any, real: Any, units: int, dropout: float, prior: bool) -> keras.Model:
+    """The model of a ranker that has made x [B, X] of its inputs: a layer of so many units, and a logit a row, with those of the prior."""
+    x = keras.layers.Dense(units, "gelu", dtype="float32", name="compared")(keras.layers.Dropout(dropout)(x))
     logits = keras.layers.Dense(1, dtype="float32", name="means")(x)
     if prior:
         inputs["features"] = keras.Input((len(FEATURES),), name="features")
         # A line through the features, and not part of the vector above: few weights, which learn at a rate of their own (see RATES).
         line = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="prior")
         logits = logits + line(inputs["features"])
-    return keras.Model(inputs, ops.where(ops.any(real, axis=1), logits[:, 0], FORBIDDEN)), network, tokenizer
+    return keras.Model(inputs, ops.where(ops.any(real, axis=1), logits[:, 0], FORBIDDEN))
 
 
 # Learning rates of parts of the head, as multiples of that of the network.
