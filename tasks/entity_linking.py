@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from bert4k.tuning import RecipeSettings
 if TYPE_CHECKING:
     from bert4k.linking.candidates import Candidates, Nearest
     from bert4k.linking.knowledge_base import KnowledgeBase
-    from bert4k.linking.linker import Linker
+    from bert4k.linking.linker import Linker, Ranker
     from bert4k.linking.prompts import Asked
     from bert4k.linking.ranking import Question
     from bert4k.linking.statistics import AnnotationStatistics
@@ -62,10 +62,10 @@ class Settings(RecipeSettings):
     )
     retrieval: bool = setting(False, "train a bi-encoder, too, for the candidates of names that many entities have, and for hard negatives")
     nearest: int = setting(0, "with retrieval: so many entities whose vectors are nearest are candidates, whatever they are called")
-    ranker: Literal["cross", "siamese", "bilstm"] = setting(
+    ranker: Literal["cross", "siamese", "bilstm", "generative"] = setting(
         "cross",
         "cross: text and entity are read as one; siamese: apart, then compared by attention; bilstm: the same without the network of the"
-        " checkpoint, by Su's BiLSTM",
+        " checkpoint, by Su's BiLSTM; generative: the title of one of the candidates is written (the prior has no part in it)",
     )
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
@@ -207,14 +207,19 @@ def train(settings: Settings) -> dict[str, Any]:
     stored = dataclasses.asdict(settings)
     candidates = parts.stored_candidates(settings.run, stored, knowledge_base, statistics)
     if not trained(settings.run / "ranking"):
-        train_ranking(settings, texts, dev, candidates, statistics)
+        print("learning to rank candidates", file=sys.stderr)
+        (train_writing if settings.ranker == "generative" else train_ranking)(settings, texts, dev, candidates, statistics)
     finder = parts.stored_finder(settings.run, stored, knowledge_base, statistics)
     linker = parts.Linker(finder, candidates, parts.stored_ranker(settings.run, stored, statistics), 0.0)
     linker.threshold = threshold_on(linker, dev)
     scores = score(linker, dev)
     report(settings.run, settings.dev, len(dev), scores)
     own = knowledge_base.path == settings.run / KNOWLEDGE
-    told = {"knowledge_base": KNOWLEDGE if own else str(knowledge_base.path), "fingerprint": knowledge_base.fingerprint, "threshold": linker.threshold}
+    told = {
+        "knowledge_base": KNOWLEDGE if own else str(knowledge_base.path),
+        "fingerprint": knowledge_base.fingerprint,
+        "threshold": linker.threshold,
+    }
     finetuning.write_json(settings.run / LAST, told)
     return {"run": str(settings.run), "threshold": linker.threshold, **scores}
 
@@ -344,7 +349,6 @@ def train_ranking(
     from bert4k.telling import some
     from bert4k.training import Grouped
 
-    print("learning to rank candidates", file=sys.stderr)
     tuning, knowledge_base = settings.tuning, candidates.knowledge_base
     counts = statistics if settings.prior else None
     if settings.ranker == "cross":
@@ -357,15 +361,7 @@ def train_ranking(
     learn = [each for each in questions(texts, candidates, settings, candidates.nearest) if each.right or each.others or pool]
     how = (writer, knowledge_base.entities, counts, settings.negatives)
     batches = ranking.RankingBatches(learn, *how, tokens=tuning.tokens, pool=pool, seed=tuning.seed)
-    judge = some(linked_mentions(dev), settings.judged, tuning.seed)
-    asked = [one for one, _ in judge]
-    entities = candidates.entities(asked)
-
-    def judged() -> dict[str, float]:
-        found = ranking.rank(model, writer, asked, entities, counts)
-        right = (len(own) > 0 and own[values.argmax()].id == id for values, own, (_, id) in zip(found, entities, judge, strict=True))
-        return {"accuracy": sum(right) / max(len(judge), 1)}
-
+    judged = ranking_judge(settings, dev, candidates, lambda *given: ranking.rank(model, writer, *given, counts))
     finetuning.fit(
         settings.run / "ranking",
         Grouped(model),
@@ -379,6 +375,48 @@ def train_ranking(
         divergence="sigmoid",
     )
     finetuning.finish(settings.run / "ranking", model, network, tokenizer, [])
+
+
+def train_writing(
+    settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], candidates: Candidates, statistics: AnnotationStatistics
+) -> None:
+    """What writes the title of one of the candidates, in ranking/, judged in the same way."""
+    from bert4k import finetuning
+    from bert4k.linking import generative
+    from bert4k.linking.prompts import Writer
+    from bert4k.telling import told_loss
+
+    model, network, tokenizer = generative.build(settings.model, settings.tuning)
+    writer, pairs = Writer(tokenizer, settings.longest), linked_mentions(texts)
+    ids = list(dict.fromkeys(id for _, id in pairs))
+    known = dict(zip(ids, candidates.knowledge_base.entities(ids), strict=True))
+    finetuning.fit(
+        settings.run / "ranking",
+        model,
+        network.config.num_hidden_layers,
+        generative.lessons([(one, known[id]) for one, id in pairs], writer, settings.tuning.tokens, settings.tuning.seed),
+        told_loss(),
+        ranking_judge(settings, dev, candidates, lambda *given: generative.rank(network, writer, *given)),
+        "accuracy",
+        settings.tuning,
+    )
+    finetuning.finish(settings.run / "ranking", network, network, tokenizer, [])
+
+
+def ranking_judge(settings: Settings, dev: Sequence[LinkedText], candidates: Candidates, ranker: Ranker) -> Callable[[], dict[str, float]]:
+    """How often the right entity of a mention of dev, of which some are drawn, is the best of its candidates."""
+    from bert4k.telling import some
+
+    judge = some(linked_mentions(dev), settings.judged, settings.tuning.seed)
+    asked = [one for one, _ in judge]
+    entities = candidates.entities(asked)
+
+    def judged() -> dict[str, float]:
+        found = ranker(asked, entities)
+        right = (len(own) > 0 and own[values.argmax()].id == id for values, own, (_, id) in zip(found, entities, judge, strict=True))
+        return {"accuracy": sum(right) / max(len(judge), 1)}
+
+    return judged
 
 
 def linked_mentions(texts: Sequence[LinkedText]) -> list[tuple[Asked, str]]:

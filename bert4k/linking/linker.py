@@ -198,5 +198,10 @@ def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationSta
     from bert4k.linking.ranking import rank
 
     model, tokenizer, _ = read_model(run / "ranking")
+    if settings["ranker"] == "generative":
+        from bert4k.linking import generative
+
+        titles = Writer(tokenizer, settings["longest"])
+        return lambda asked, entities: generative.rank(model, titles, asked, entities)
     writer, counts = Writer(tokenizer, settings["longest_pair"]), statistics if settings["prior"] else None
     return lambda asked, entities: rank(model, writer, asked, entities, counts)

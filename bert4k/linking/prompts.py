@@ -53,6 +53,7 @@ class Writer:
         self.tokenizer, self.longest = tokenizer, longest
         known = set(tokenizer.vocabulary) if hasattr(tokenizer, "vocabulary") else set()
         found = next((pair for pair in MARKS if known.issuperset(pair)), ())
+        self.mark_tokens = found or ("", "")
         self.marks = [[tokenizer.token_to_id(token)] for token in found] or [[], []]
         self._known = lru_cache(maxsize=20_000)(self._described)
 

@@ -2,9 +2,9 @@
 
     model, network, tokenizer = build("wenbai", Tuning(), "checkpoint")
 
-It takes the rows of `prompts.Writer.pair`, and is trained and asked as the cross-encoder of `ranking` is. What reads is a checkpoint, under a
-mask that keeps the two apart, or, as in the original, its table of characters and a BiLSTM. Of the original's three features of how the text
-matches the entity, that of characters is the same; for the other two, which need words and the objects of facts, stand pairs and triples of
+It takes the rows of `prompts.Writer.pair`, and is trained and asked as the cross-encoder of `ranking` is. What reads is a checkpoint, under
+a mask that keeps the two apart, or, as in the original, its table of characters and a BiLSTM. Of the original's three features of how the
+text matches the entity, that of characters is the same; for the other two, which need words and the objects of facts, stand pairs and triples of
 neighbouring characters that both have: nothing depends on how a description is cut into words.
 """
 
@@ -83,7 +83,9 @@ def build(source: str, tuning: Tuning, encoder: Encoder = "checkpoint", prior: b
         x = network({"token_ids": ids, "segment_ids": ops.zeros_like(segments), "document_ids": segments})
         of_text = of_entity = x
     else:
-        table = keras.layers.Embedding(network.config.vocab_size, network.config.embedding_size or network.config.hidden_size, name="characters")
+        table = keras.layers.Embedding(
+            network.config.vocab_size, network.config.embedding_size or network.config.hidden_size, name="characters"
+        )
         x = keras.layers.Dropout(tuning.dropout)(table(ids))
         table.set_weights([np.asarray(network.weight_values()["embeddings/token/embeddings"])])
         of_text, of_entity = _bilstm("text", x, text), _bilstm("entity", x, entity)
@@ -110,5 +112,7 @@ def _bilstm(name: str, x: Any, these: Any) -> Any:
 def _looking(name: str, queries: Any, keys: Any, these: Any, those: Any) -> Any:
     """The maximum, over `these` tokens, of what they see of `those`: [B, 128]."""
     allowed = ops.logical_and(these[:, :, None], those[:, None, :])
-    seen = keras.layers.MultiHeadAttention(HEADS, HEAD_SIZE, output_shape=HEADS * HEAD_SIZE, name=name)(queries, keys, attention_mask=allowed)
+    seen = keras.layers.MultiHeadAttention(HEADS, HEAD_SIZE, output_shape=HEADS * HEAD_SIZE, name=name)(
+        queries, keys, attention_mask=allowed
+    )
     return Pooling("max")(seen, these)

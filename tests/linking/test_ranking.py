@@ -18,7 +18,9 @@ from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer, described
 from bert4k.tokenizers import Tokenizer
 
-MING, OTHER, NOBODY = (Entity(str(number), name, (), about) for number, name, about in ((1, "王明", "好书"), (2, "王明", "坏"), (3, "小北", "")))
+MING, OTHER, NOBODY = (
+    Entity(str(number), name, (), about) for number, name, about in ((1, "王明", "好书"), (2, "王明", "坏"), (3, "小北", ""))
+)
 
 
 def words(writer: Writer, row: Any) -> list[str]:
