@@ -244,8 +244,9 @@ def train_mentions(
     from bert4k.training import LengthBatches
 
     assert settings.head != "dictionary"
+    head: mentions.Head = settings.head
     print("learning to find mentions", file=sys.stderr)
-    model, network, tokenizer = mentions.build(settings.model, settings.tuning, settings.head, settings.dictionary)
+    model, network, tokenizer = mentions.build(settings.model, settings.tuning, head, settings.dictionary)
     matches = None if settings.dictionary == "none" else matcher(knowledge_base, statistics)
     learn, pieces = mentions.encode([text.text for text in texts], tokenizer, settings.longest, matches)
     judge, judge_pieces = mentions.encode([text.text for text in dev], tokenizer, settings.longest, matches)
@@ -258,19 +259,18 @@ def train_mentions(
     overlapping = any(one[1] > other[0] for row in places for one, other in pairwise(sorted(row)))
 
     def judged() -> dict[str, float]:
-        how = (settings.head, settings.mention_threshold, overlapping)
-        found = mentions.detect(model, judge, judge_pieces, len(dev), *how)
+        found = mentions.detect(model, judge, judge_pieces, len(dev), head, settings.mention_threshold, overlapping)
         scored = overlap([[(each.start, each.end) for each in row] for row in found], gold)
         return {"precision": scored.precision, "recall": scored.recall, "f1": scored.f1}
 
     tuning = settings.tuning
-    collate = mentions.lessons(learn, targets, settings.head, settings.dictionary)
+    collate = mentions.lessons(learn, targets, head, settings.dictionary)
     finetuning.fit(
         settings.run / "mentions",
         model,
         network.config.num_hidden_layers,
         LengthBatches(learn.lengths(), collate, max(tuning.tokens, settings.longest), seed=tuning.seed),
-        mentions.loss(settings.head),
+        mentions.loss(head),
         judged,
         "f1",
         tuning,
@@ -361,7 +361,7 @@ def train_ranking(
     learn = [each for each in questions(texts, candidates, settings, candidates.nearest) if each.right or each.others or pool]
     how = (writer, knowledge_base.entities, counts, settings.negatives)
     batches = ranking.RankingBatches(learn, *how, tokens=tuning.tokens, pool=pool, seed=tuning.seed)
-    judged = ranking_judge(settings, dev, candidates, lambda *given: ranking.rank(model, writer, *given, counts))
+    judged = ranking_judge(settings, dev, candidates, lambda asked, own: ranking.rank(model, writer, asked, own, counts))
     finetuning.fit(
         settings.run / "ranking",
         Grouped(model),
@@ -396,7 +396,7 @@ def train_writing(
         network.config.num_hidden_layers,
         generative.lessons([(one, known[id]) for one, id in pairs], writer, settings.tuning.tokens, settings.tuning.seed),
         told_loss(),
-        ranking_judge(settings, dev, candidates, lambda *given: generative.rank(network, writer, *given)),
+        ranking_judge(settings, dev, candidates, lambda asked, own: generative.rank(network, writer, asked, own)),
         "accuracy",
         settings.tuning,
     )
