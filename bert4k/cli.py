@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = ("classify", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq", "similarity")
+TASKS = ("classify", "entity_linking", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq", "similarity")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -216,6 +216,13 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--run", dest="model", type=Path, required=True, metavar="RUN", help="folder of the run")
     added.add_argument("--passages", type=int, default=10, metavar="N", help="passages to look for and to answer from")
     added.add_argument("--index", type=Path, metavar="FOLDER", help="where the index is kept (default: .bert4k-index in the corpus)")
+    added.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    added = command(link, "What the mentions in texts mean in a knowledge base, by a run of `bert4k train entity_linking`.")
+    added.add_argument("model", type=Path, metavar="RUN", help="folder of the run")
+    added.add_argument("texts", nargs="+", metavar="TEXT", help="text; - reads lines from standard input")
+    added.add_argument("--kb", type=Path, metavar="FILE", help="a knowledge base that was built, instead of the one of the training")
+    added.add_argument("--changed", action="store_true", help="it may hold other entities than in training")
     added.add_argument("--json", action="store_true", help="one JSON object a line")
 
     added = command(_list, "Checkpoints that can be loaded by name, and whether they are on this machine.")
@@ -494,10 +501,10 @@ def train(options: argparse.Namespace) -> None:
     )
     import_backend()
     with alone(settings.run):
-        if not (settings.run / "metrics.jsonl").exists():  # nothing was trained yet: a setting that was wrong may be corrected
+        if not any(settings.run.glob("**/metrics.jsonl")):  # nothing was trained yet: a setting that was wrong may be corrected
             (settings.run / "settings.json").unlink(missing_ok=True)
         same_settings(settings, settings.run / "settings.json", ("run",), recipe=name)
-        if (settings.run / "model.keras").exists():
+        if (settings.run / getattr(task, "LAST", "model.keras")).exists():  # what is written at the end
             raise ConfigError(
                 f"{settings.run} is finished. `bert4k predict {settings.run} TEXT` uses it; give another --run to train anew."
             )
@@ -547,6 +554,14 @@ def ask(options: argparse.Namespace) -> None:
             _print_json(told)
         else:
             asking.show(told)
+
+
+def link(options: argparse.Namespace) -> None:
+    """bert4k link"""
+    import_backend()
+    from bert4k.linking import command
+
+    command.link(options.model, _texts(options.texts), options.kb, options.changed, options.json)
 
 
 def _task_of(options: argparse.Namespace) -> Any:

@@ -280,13 +280,13 @@ def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[Any],
     recipe_of(run, (recipe,))
     if not (run / "model.keras").exists():
         raise CheckpointError(f"The run {run} is not finished. Give `bert4k train {recipe}` the same settings again, and it goes on.")
-    model = keras.saving.load_model(run / "model.keras", compile=False)
-    return (
-        model,
-        read_tokenizer(run),
-        json.loads((run / "labels.json").read_text(encoding="utf-8")),
-        stored_settings(run / "settings.json"),
-    )
+    return *read_model(run), stored_settings(run / "settings.json")
+
+
+def read_model(folder: Path) -> tuple[keras.Model, Tokenizer, list[Any]]:
+    """Model, tokenizer and labels that `finish` has written: of a run, or of a part of one that trains several models."""
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    return model, read_tokenizer(folder), json.loads((folder / "labels.json").read_text(encoding="utf-8"))
 
 
 def evaluation_folder(run: Path, path: Path) -> Path:

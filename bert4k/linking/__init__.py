@@ -1,6 +1,7 @@
-"""Entity linking: knowledge bases, the names that stand in a text, annotated texts, and how good links are."""
+"""Entity linking: knowledge bases, the names that stand in a text, annotated texts, how good links are, and the `Linker` that is learnt."""
 
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase, Match, folded, normalised
+from bert4k.linking.linker import Linked, Linker
 from bert4k.linking.metrics import linking_scores, ranking_accuracy, recall_at
 from bert4k.linking.problems import Problems
 from bert4k.linking.statistics import AnnotationStatistics, DictionaryLinker, longest_matching
@@ -12,7 +13,9 @@ __all__ = [
     "DictionaryLinker",
     "Entity",
     "KnowledgeBase",
+    "Linked",
     "LinkedText",
+    "Linker",
     "Match",
     "Mention",
     "Problems",

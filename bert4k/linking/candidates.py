@@ -1,0 +1,85 @@
+"""The entities that a mention may mean: those that have its name, or, of too many or none, those nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bert4k.linking.knowledge_base import Entity, KnowledgeBase
+from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.statistics import AnnotationStatistics
+
+if TYPE_CHECKING:
+    import keras
+
+    from bert4k.linking.retrieval import EntityVectors
+
+
+class Nearest:
+    """A bi-encoder with the vectors of all entities."""
+
+    def __init__(self, model: keras.Model, writer: Writer, vectors: EntityVectors) -> None:
+        self.model, self.writer, self.vectors = model, writer, vectors
+
+    def sorted(self, asked: Sequence[Asked], ids: Sequence[Sequence[str]], most: int, more: int) -> list[list[str]]:
+        """The `most` ids of each that are nearest to the mention, the nearest first, then `more` that are nearest among all entities."""
+        from bert4k.linking.retrieval import vectors_of
+
+        queries = vectors_of(self.model, [self.writer.mention(each) for each in asked], self.writer.tokenizer.pad_id)
+        others = self.vectors.nearest(queries, more) if more else [[] for _ in asked]
+        found = []
+        for query, own, further in zip(queries, ids, others, strict=True):
+            cosines = self.vectors.of(own) @ query
+            order = sorted(range(len(own)), key=lambda place: -cosines[place])[:most]
+            found.append(list(dict.fromkeys([*(own[place] for place in order), *further])))
+        return found
+
+
+class Candidates:
+    """Up to `most` entities for each mention. Those with its name come in the order of how often training linked it to them; where they are
+    more than `most`, and there is a bi-encoder, those nearest to the mention in its text are taken, and the most often linked one.
+
+    least: of a surface that training has linked to some so often, only those (Su's "1 of 50 becomes 1 of 5", with 2); None: all. more: so
+    many entities that are nearest to the mention come in addition, whatever they are called."""
+
+    def __init__(
+        self,
+        knowledge_base: KnowledgeBase,
+        statistics: AnnotationStatistics,
+        most: int,
+        least: int | None = None,
+        nearest: Nearest | None = None,
+        more: int = 0,
+    ) -> None:
+        self.knowledge_base, self.statistics, self.most, self.least = knowledge_base, statistics, most, least
+        self.nearest, self.more = nearest, more
+
+    def named(self, surface: str) -> list[str]:
+        """The ids of all that have this name, those most often linked first."""
+        if self.least:
+            return self.statistics.candidates(surface, self.knowledge_base, self.least)
+        counts = self.statistics.counts(surface)
+        return sorted(self.knowledge_base.candidates(surface), key=lambda id: -counts[id])
+
+    def ids(self, asked: Sequence[Asked]) -> list[list[str]]:
+        """Those of each mention."""
+        known: dict[str, list[str]] = {}
+        named = [
+            known[each.surface] if each.surface in known else known.setdefault(each.surface, self.named(each.surface)) for each in asked
+        ]
+        found = [ids[: self.most] for ids in named]
+        if self.nearest is None:
+            return found
+        many = [place for place, ids in enumerate(named) if len(ids) > self.most or self.more]
+        told = self.nearest.sorted([asked[place] for place in many], [named[place] for place in many], self.most, self.more)
+        for place, ids in zip(many, told, strict=True):
+            # The most often linked first, then the nearest: as many as were asked for.
+            found[place] = list(dict.fromkeys([*named[place][:1], *ids]))[: self.most + self.more]
+        return found
+
+    def entities(self, asked: Sequence[Asked]) -> list[list[Entity]]:
+        """`ids`, as entities."""
+        ids = self.ids(asked)
+        wanted = list(dict.fromkeys(id for own in ids for id in own))
+        known = dict(zip(wanted, self.knowledge_base.entities(wanted), strict=True))
+        return [[known[id] for id in own] for own in ids]

@@ -1,0 +1,135 @@
+"""`bert4k train entity_linking` from files to links, on a toy knowledge base in which the text says who is meant."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from unittest.mock import Mock
+
+import linking_toys
+import pytest
+from tiny_runs import checkpoint, run
+
+QUICK = ["--tuning.epochs", "10", "--tuning.learning_rate", "0.01", "--tuning.tokens", "256", "--longest", "32", "--longest_pair", "32"]
+ASKED = ["王明在坏京", "的王明在好书小北", "", "的王明在在好书人人"]
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    model = folder / "model"
+    kb, texts = linking_toys.write(folder) if not (folder / "kb.jsonl").exists() else (folder / "kb.jsonl", folder / "texts.jsonl")
+    common = ["--run", str(folder / "run"), "--kb", str(kb), "--train", str(texts), "--dev", str(texts), *QUICK, *more]
+    return ["train", "entity_linking", *common, "--model", str(model if model.exists() else checkpoint(model))]
+
+
+def lines_of(told: str) -> list[Any]:
+    return [json.loads(line) for line in told.split("\n") if line]
+
+
+@pytest.mark.backends
+def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from bert4k.errors import ConfigError, DataError
+    from bert4k.linking import Entity, KnowledgeBase, Linker, ranking
+    from bert4k.training import LearningCurves
+
+    monkeypatch.setattr(LearningCurves, "_draw", lambda self: None)  # a second each, and tested elsewhere
+    folder, given = tmp_path / "run", arguments(tmp_path, "--retrieval", "true", "--candidates", "2", "--nearest", "1")
+    with monkeypatch.context() as killed:
+        killed.setattr(ranking, "build", Mock(side_effect=KeyboardInterrupt))
+        run(capsys, *given, code=130)
+    assert "is not finished" in run(capsys, "link", str(folder), "王明", code=2)
+    parts = [folder / part / "model.keras" for part in ("mentions", "retrieval")]
+    written = [path.stat().st_mtime_ns for path in parts]
+
+    found = json.loads(run(capsys, *given))
+    assert [path.stat().st_mtime_ns for path in parts] == written  # a part that was finished is not trained again
+    assert found["f1"] == found["mention_f1"] == found["accuracy"] == 1.0 and found["nil_recall"] == 1.0
+    assert "is finished" in run(capsys, *given, code=2)
+
+    linker = Linker.load(folder)
+    together = linker.link(ASKED)
+    assert [[(each.start, each.end, each.id) for each in own] for own in together] == [
+        [(0, 2, "2")],
+        [(1, 3, "1"), (6, 8, "3")],
+        [],
+        [(1, 3, "1"), (7, 9, None)],
+    ]
+    assert together[0][0].entity == Entity("2", "王明", (), "坏京") and together[3][1].entity is None
+    for text, own in zip(ASKED, together, strict=True):
+        [alone] = linker.link([text])
+        assert [each[:4] for each in alone] == [each[:4] for each in own]
+        assert [each.score for each in alone] == pytest.approx([each.score for each in own], abs=1e-5)
+    results: list[Any] = []
+    threads = [Thread(target=lambda: results.append(linker.link(ASKED))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [together] * 4
+    assert linker.link([]) == [] and linker.link(["\ud83d", "😀"]) == [[], []]
+    long = "的王明在坏京" * 1700
+    [many] = linker.link([long])
+    assert len(many) > 100 and all(long[each.start : each.end] == each.surface for each in many)
+    assert all(one.end <= other.start for one, other in pairwise(many))
+    with pytest.raises(DataError, match="list of texts"):
+        linker.link("王明")
+
+    load = Linker.load
+    monkeypatch.setattr(Linker, "load", lambda *given: linker)  # what follows is the same linker, and loading takes a while
+    assert json.loads(run(capsys, "evaluate", str(folder), str(tmp_path / "texts.jsonl"), "--json"))["f1"] == 1.0
+    assert "| f1 | 100.00 |" in (folder / "evaluation" / "texts" / "report.md").read_text(encoding="utf-8")
+    answers = lines_of(run(capsys, "predict", str(folder), ASKED[0], json.dumps({"text_id": "7", "text": ASKED[3]})))
+    assert answers == [
+        {"text_id": "1", "text": ASKED[0], "mention_data": [{"kb_id": "2", "mention": "王明", "offset": "0"}]},
+        {"text_id": "7", "text": ASKED[3], "mention_data": [{"kb_id": "1", "mention": "王明", "offset": "1"}]},
+    ]
+    shown = run(capsys, "link", str(folder), *ASKED[1::2]).split("\n")
+    assert shown[0] == "的[王明]在好书[小北]" and shown[1].startswith("  1-3\t王明\t1\t王明\t") and shown[1].endswith("\t好书")
+    assert shown[3] == "的[王明]在在好书[人人]" and shown[5].startswith("  7-9\t人人\tNIL")
+    [told] = lines_of(run(capsys, "link", str(folder), ASKED[0], "--json"))
+    assert told["links"][0]["id"] == "2" and told["links"][0]["name"] == "王明"
+
+    # Another knowledge base than that of the training, and one that has grown.
+    with KnowledgeBase(folder / "knowledge.db") as changing:
+        changing.add([Entity("9", "书", (), "在")])
+    monkeypatch.setattr(Linker, "load", load)
+    assert "holds other entities than in training" in run(capsys, "link", str(folder), "王明", code=2)
+    with pytest.raises(ConfigError, match="--changed"):
+        Linker.load(folder)
+    made = linker.candidates.nearest.vectors.ids
+    assert Linker.load(folder, changed=True).candidates.nearest.vectors.ids == [*made, "9"]
+
+
+def test_the_knowledge_base_must_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that has begun goes on with what it began with."""
+    given = arguments(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "knowledge.json").write_text('"abc"')
+    assert "kb.jsonl is not what it was when" in run(capsys, *given, code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mentions": [{"start": 0, "end": 2, "id": "99"}]}, "means '99', which the knowledge base does not have"),
+        ({"mention_data": [{"mention": "王明", "offset": "1", "kb_id": "1"}]}, "should stand at 1"),
+        ({"text": " ", "mentions": []}, "is empty"),
+        ({"mentions": [{"start": 0, "end": 2, "id": None}]}, "has a mention with the id of an entity"),
+    ],
+)
+def test_what_is_wrong(tmp_path: Path, change: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(tmp_path)
+    row = {"text": "王明在京"} | change
+    (tmp_path / "texts.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert told in run(capsys, *given, code=2)
+    if "99" in told:  # what is passed over is told; here nothing is left to be learnt
+        run(capsys, *given, "--faults", "skip", code=2)
+
+
+def test_settings_that_contradict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, *arguments(tmp_path, "--nearest", "3"))
+    assert "Give --retrieval, too" in capsys.readouterr().err
+    assert "Cannot read" in run(capsys, *arguments(tmp_path, "--kb", str(tmp_path / "none.jsonl")), code=2)
