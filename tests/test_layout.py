@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = """
     errors reading quiet progress transfer archives families config backend masks canvas scores pictures positions layers gated_attention
     disentangled convolution parts blocks model encoder_decoder checkpoints nearest tokenizers decoding attention_maps losses structured
-    training pretraining telling answering pretrained surgery download hub fidelity recipe tuning finetuning tasks cli __main__
+    training pretraining telling answering answering_spans pretrained surgery download hub fidelity recipe tuning finetuning
+    reading_comprehension tasks cli __main__
 """.split()
 # These use the library as its users do, by its public names.
 AT_THE_TOP = {"tasks", "cli", "__main__"}
