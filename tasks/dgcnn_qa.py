@@ -74,6 +74,15 @@ class Settings(RecipeSettings):
 read = read_questions
 
 
+def __getattr__(name: str) -> Any:
+    """`QA`, by which `bert4k ask` and programs use a run; imported when it is asked for, since --help needs no backend."""
+    if name != "QA":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from bert4k.reading_comprehension import QA
+
+    return QA
+
+
 def encode(questions: Sequence[Question], settings: Settings, run: Path) -> Representation:
     """How texts become inputs where characters do: those of the training questions, with word vectors if they are asked for, which are kept
     in `run`, so that a run that goes on has the same ones."""
