@@ -226,7 +226,8 @@ def fit(settings: Settings, model: keras.Model, network: Transformer | None, bat
     from bert4k import finetuning
     from bert4k.reading_comprehension.dgcnn import PointerFocal
 
-    tuning, best = settings.tuning, {}
+    tuning = settings.tuning
+    best: dict[str, Any] = {}
     stages = [(settings.run, tuning)]
     if settings.second_stage:
         slower = dataclasses.replace(tuning, learning_rate=tuning.learning_rate / 10, epochs=settings.second_stage)

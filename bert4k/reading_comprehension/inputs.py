@@ -323,7 +323,7 @@ class LessonBatches(LengthBatches):
         self.drawn = [self._draw(own, random) for own in self.questions]
         sizes = np.array([self.representation.size(piece) for piece, _ in self.drawn])
         # Of the same length, other ones meet in every epoch.
-        order = np.lexsort((random.random(len(sizes)), [length_bucket(int(size)) for size in sizes]))
+        order = np.lexsort((random.random(len(sizes)), np.array([length_bucket(int(size)) for size in sizes])))
         cuts = [order[begin : begin + self.count] for begin in range(0, len(order), self.count)]
         self.batches = [(min(length_bucket(int(sizes[members].max())), self.most), members) for members in cuts]
         self.rows = {length: self.count for length, _ in self.batches}
@@ -331,7 +331,7 @@ class LessonBatches(LengthBatches):
         self._unlike_first()
 
     def _draw(self, own: Sequence[Lesson], random: np.random.Generator) -> tuple[Piece, NDArray[np.float32]]:
-        lesson = own[random.integers(len(own))]
+        lesson = own[int(random.integers(len(own)))]
         tokens, most = len(lesson.passage.places), self.representation.longest
         part = self._beginning(lesson)
         if tokens > most // 2 and random.random() < 0.5:

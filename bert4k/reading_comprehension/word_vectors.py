@@ -115,7 +115,8 @@ def read_word_vectors(path: Path, most: int | None = None) -> WordVectors:
 
 
 def _read_text(path: Path, file: IO[bytes], count: int, wanted: int, width: int) -> WordVectors:
-    words, rows = [], np.zeros((wanted, width), np.float32)
+    words: list[str] = []
+    rows = np.zeros((wanted, width), np.float32)
     for number, line in enumerate(file, 2):
         if not line.strip():
             continue
@@ -138,7 +139,8 @@ def _read_text(path: Path, file: IO[bytes], count: int, wanted: int, width: int)
 
 
 def _read_binary(path: Path, file: IO[bytes], count: int, wanted: int, width: int) -> WordVectors:
-    words, rows = [], np.zeros((wanted, width), np.float32)
+    words: list[str] = []
+    rows = np.zeros((wanted, width), np.float32)
     for at in range(wanted):
         word = bytearray()
         while (byte := file.read(1)) != b" ":
