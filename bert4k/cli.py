@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = ("classify", "entity_linking", "language_model", "mlm_qa", "multiple_choice", "ner", "relation_extraction", "seq2seq", "similarity")
+TASKS = tuple("classify dgcnn_qa entity_linking language_model mlm_qa multiple_choice ner relation_extraction seq2seq similarity".split())
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -201,7 +201,9 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command(predict, "What a run of `bert4k train` says of texts, as JSON lines.")
     added.add_argument("model", type=Path, metavar="RUN", help="folder of the run")
-    added.add_argument("texts", nargs="+", metavar="TEXT", help="text; - reads lines from standard input")
+    added.add_argument("texts", nargs="*", metavar="TEXT", help="text; - reads lines from standard input")
+    added.add_argument("--question", metavar="TEXT", help="of a run that answers questions: what is asked")
+    added.add_argument("--passages", type=Path, metavar="FILE", help="of --question: a text file, a passage a line")
 
     added = command(search, "Of the texts of a file, those nearest to each text, by a run of `bert4k train similarity --kind bi`.")
     added.add_argument("model", type=Path, metavar="RUN", help="folder of the run, where the vectors of the file are kept")
@@ -523,7 +525,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """bert4k predict"""
-    for answer in _task_of(options).predict(options.model, _texts(options.texts)):
+    if (options.question is None) != (options.passages is None) or bool(options.texts) == (options.question is not None):
+        raise ConfigError("Say what to predict: one TEXT or more, or --question with --passages.")
+    if options.question is None:
+        texts = _texts(options.texts)
+    else:
+        texts = [json.dumps({"question": options.question, "passages": _lines(options.passages)})]
+    for answer in _task_of(options).predict(options.model, texts):
         _print_json(answer)
 
 

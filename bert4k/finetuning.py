@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ from bert4k import (
 )
 from bert4k.backend import seed_dropout, set_seed
 from bert4k.checkpoints.stored import replacing
-from bert4k.decoding.batches import padded
+from bert4k.decoding.batches import bucket, padded
 from bert4k.errors import CheckpointError, ConfigError
 from bert4k.model import Transformer
 from bert4k.pretrained import TABLES
@@ -42,6 +42,16 @@ from bert4k.training import FGM, LearningCurves, LengthBatches, Objective, RDrop
 from bert4k.tuning import Tuning
 
 BEST = "best.weights.h5"
+
+
+class Batchable(Protocol):
+    """What becomes batches by length: `Encoded`, and what recipes have of their own."""
+
+    def lengths(self) -> list[int]:
+        """The tokens of each."""
+
+    def inputs(self, rows: Sequence[int], length: int) -> dict[str, Any]:
+        """Those with the numbers `rows`, filled up to `length`."""
 
 
 @dataclass(frozen=True)
@@ -241,14 +251,15 @@ class _Course(keras.callbacks.Callback):
 
 
 def outputs_of(
-    model: keras.Model, encoded: Encoded, tokens: int = 8192, read: Callable[[NDArray[np.float32]], Sequence[Any]] | None = None
+    model: keras.Model, encoded: Batchable, tokens: int = 8192, read: Callable[[NDArray[np.float32]], Sequence[Any]] | None = None
 ) -> list[Any]:
     """What `model` gives for each text: a row [...] or [L, ...], padding included; or what `read` makes of the rows of a batch [B, ...],
     something for each, so that large ones are never kept together."""
     if not encoded.lengths():
         return []
-    tokens = max(tokens, *encoded.lengths())
-    batches = LengthBatches(encoded.lengths(), lambda rows, length: (encoded.inputs(rows, length), 0), tokens, shuffle=False)
+    lengths = encoded.lengths()
+    tokens, most = max(tokens, *lengths), bucket(len(lengths))  # a handful is not filled up to a whole batch
+    batches = LengthBatches(lengths, lambda rows, length: (encoded.inputs(rows, length), 0), tokens, most_rows=most, shuffle=False)
     found = []
     with measured(len(batches), "predicting") as advance:
         for index in range(len(batches)):
@@ -261,14 +272,15 @@ def outputs_of(
 # The run folder. -----------------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Tokenizer, labels: Sequence[Any]) -> None:
-    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished. labels: what the recipe has to
-    know of its training examples, to read its model's answers."""
+def finish(run: Path, model: keras.Model, network: Transformer | None, tokenizer: Tokenizer | None, labels: Sequence[Any]) -> None:
+    """Write what `evaluate` and `predict` need; model.keras comes last, and says that the run is finished. network, tokenizer: None in a
+    model that is not on a checkpoint. labels: what the recipe has to know of its training examples, to read its model's answers."""
     write_json(run / "labels.json", list(labels))
-    tokenizer.save(run)
-    shutil.rmtree(run / "network", ignore_errors=True)
-    known = (network.config.family, "google") in TABLES  # of some families there is no release in TensorFlow's format
-    hub.save(network, tokenizer, run / "network", "google" if known else "huggingface")
+    if network is not None and tokenizer is not None:
+        tokenizer.save(run)
+        shutil.rmtree(run / "network", ignore_errors=True)
+        known = (network.config.family, "google") in TABLES  # of some families there is no release in TensorFlow's format
+        hub.save(network, tokenizer, run / "network", "google" if known else "huggingface")
     model.save(run / "unfinished.keras")
     (run / "unfinished.keras").replace(run / "model.keras")
     (run / BEST).unlink(missing_ok=True)
@@ -277,16 +289,27 @@ def finish(run: Path, model: keras.Model, network: Transformer, tokenizer: Token
 
 def finished(run: Path, recipe: str) -> tuple[keras.Model, Tokenizer, list[Any], dict[str, Any]]:
     """Model, tokenizer, labels and settings of a finished run of `recipe`. Raises `CheckpointError` when there is none."""
+    model, labels, settings = finished_model(run, recipe)
+    return model, read_tokenizer(run), labels, settings
+
+
+def finished_model(run: Path, recipe: str) -> tuple[keras.Model, list[Any], dict[str, Any]]:
+    """As `finished`, of a run that may have no tokenizer."""
     recipe_of(run, (recipe,))
     if not (run / "model.keras").exists():
         raise CheckpointError(f"The run {run} is not finished. Give `bert4k train {recipe}` the same settings again, and it goes on.")
-    return *read_model(run), stored_settings(run / "settings.json")
+    return *_stored_model(run), stored_settings(run / "settings.json")
 
 
 def read_model(folder: Path) -> tuple[keras.Model, Tokenizer, list[Any]]:
     """Model, tokenizer and labels that `finish` has written: of a run, or of a part of one that trains several models."""
+    model, labels = _stored_model(folder)
+    return model, read_tokenizer(folder), labels
+
+
+def _stored_model(folder: Path) -> tuple[keras.Model, list[Any]]:
     model = keras.saving.load_model(folder / "model.keras", compile=False)
-    return model, read_tokenizer(folder), json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    return model, json.loads((folder / "labels.json").read_text(encoding="utf-8"))
 
 
 def evaluation_folder(run: Path, path: Path) -> Path:

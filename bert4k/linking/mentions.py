@@ -153,7 +153,7 @@ def detect(
     """The mentions of each of so many texts, in their order, at their places in the raw text. overlaps: whether mentions may share
     characters; if not, of those that do the most probable stays."""
     found: list[list[Span]] = [[] for _ in range(texts)]
-    told = read_rows(model, rows, lambda scores: spans_of(scores, head, threshold))
+    told = read_rows(model, rows, lambda batch: [spans_of(scores, head, threshold) for scores in batch])
     for piece, spans in zip(pieces, told, strict=True):
         for first, end, probability in spans:
             # No end: an added token, or padding.

@@ -18,19 +18,20 @@ class Pooling(keras.layers.Layer):
     """`pool(x, real)`: x [B, L, H] and real bool [B, L] (default: every token) give float32 [B, H].
 
     kind: "mean", "max", "first" (the first token, [CLS]), or "attention": the mean weighted by a softmax of `w · tanh(W x)` (Yang et al.
-    2016, N16-1174), with W [H, H] and w [H, 1]. A row without any real token gives 0 (first: its first token).
+    2016, N16-1174), with W [H, H] and w [H, 1], and with `use_bias` a bias [H] in the tanh. A row without any real token gives 0 (first:
+    its first token).
     """
 
-    def __init__(self, kind: str = "mean", initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(self, kind: str = "mean", initializer: Any = "glorot_uniform", use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kind not in POOLINGS:
             raise ConfigError(f"There is no pooling {kind!r}.{did_you_mean(kind, POOLINGS)} Known are {', '.join(POOLINGS)}.")
-        self.kind, self.initializer = kind, keras.initializers.get(initializer)
+        self.kind, self.initializer, self.use_bias = kind, keras.initializers.get(initializer), use_bias
 
     def build(self, x_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
         if self.kind == "attention":
             common = {"kernel_initializer": self.initializer.clone(), "dtype": self.dtype_policy}
-            self.inner = keras.layers.Dense(x_shape[-1], "tanh", name="inner", **common)
+            self.inner = keras.layers.Dense(x_shape[-1], "tanh", self.use_bias, name="inner", **common)
             self.scorer = keras.layers.Dense(1, use_bias=False, name="scorer", **common)
             self.inner.build(x_shape)
             self.scorer.build(x_shape)
@@ -52,4 +53,5 @@ class Pooling(keras.layers.Layer):
         return keras.KerasTensor((x.shape[0], x.shape[-1]), "float32")
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"kind": self.kind, "initializer": keras.initializers.serialize(self.initializer)}
+        own = {"kind": self.kind, "initializer": keras.initializers.serialize(self.initializer), "use_bias": self.use_bias}
+        return super().get_config() | own

@@ -66,7 +66,10 @@ class LengthBatches(keras.utils.PyDataset):
             self.batches += [(length, members[begin : begin + count]) for begin in range(0, len(members), count)]
         if self.shuffle:
             self.batches = [self.batches[place] for place in random.permutation(len(self.batches))]
-        # On TensorFlow, Keras takes the shapes of the first two batches for what all batches have in common: let them be as unlike as any.
+        self._unlike_first()
+
+    def _unlike_first(self) -> None:
+        """On TensorFlow, Keras takes the shapes of the first two batches for what all have in common: let them be as unlike as any."""
         for place, length in enumerate((min(self.rows), max(self.rows))[: len(self.batches)]):
             found = next((at for at in range(place, len(self.batches)) if self.batches[at][0] == length), place)
             self.batches[place], self.batches[found] = self.batches[found], self.batches[place]
