@@ -32,6 +32,17 @@ def compiled(model: keras.Model, function: Callable[..., Any]) -> Callable[..., 
             return _with_weights(model, _traced(_stateless(model, function)))
 
 
+def jit_compile(asked: bool | str | None = "auto") -> bool | str | None:
+    """What to give Keras as `jit_compile`, where that is `asked` for. XLA compiles anew for each shape of a batch: on TensorFlow and a CPU
+    for 6 to 11 s of processor time at each length of the shipped checkpoint, for steps that take a tenth less than those of tf.function,
+    which after two lengths knows all (tests/bench/results/xla.json). So there "auto" is False."""
+    if asked != "auto" or keras.backend.backend() != "tensorflow":
+        return asked
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
 def set_seed(seed: int) -> None:
     """`keras.utils.set_random_seed`, which imports TensorFlow, for seconds, whatever the backend. What Keras draws follows from Python's
     generator: initial weights, and the states of the generators of dropout."""

@@ -28,7 +28,7 @@ from bert4k import (
     hub,
     structured,  # noqa: F401  # by whose import Keras knows the heads of a stored model
 )
-from bert4k.backend import seed_dropout, set_seed
+from bert4k.backend import jit_compile, seed_dropout, set_seed
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import bucket, padded
 from bert4k.errors import CheckpointError, ConfigError
@@ -261,6 +261,8 @@ def outputs_of(
     tokens, most = max(tokens, *lengths), bucket(len(lengths))  # a handful is not filled up to a whole batch
     batches = LengthBatches(lengths, lambda rows, length: (encoded.inputs(rows, length), 0), tokens, most_rows=most, shuffle=False)
     found = []
+    if jit_compile() is False:
+        model.jit_compile = False
     with measured(len(batches), "predicting") as advance:
         for index in range(len(batches)):
             rows = model.predict_on_batch(batches[index][0])

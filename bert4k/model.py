@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from bert4k import masks
-from bert4k.backend import owned
+from bert4k.backend import jit_compile, owned
 from bert4k.beside import conditioned, summed_scores
 from bert4k.blocks import Attend, block_of
 from bert4k.config import Config
@@ -89,6 +89,8 @@ class Transformer(keras.Model):
             inputs = self._make_inputs()
             heads = self.graph(inputs)
         super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
+        if jit_compile() is False:  # predict needs no compile()
+            self.jit_compile = False
 
     def check_kind(self) -> None:
         """Raise `ConfigError` when this class is not the machine that the config describes, or does not take its mask."""
@@ -374,6 +376,10 @@ class Transformer(keras.Model):
         check_tokens(self.config, inputs)
         check_condition(self.config, inputs.get("condition"))
         return {name: inputs.get(name) for name in known}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Keras' `compile`; XLA is left out where it does not pay, unless it is asked for (`backend.jit_compile`)."""
+        super().compile(*args, **kwargs | {"jit_compile": jit_compile(kwargs.get("jit_compile", "auto"))})
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As Keras does, after checking the inputs; so do `evaluate` and `predict`."""

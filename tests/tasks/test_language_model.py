@@ -30,7 +30,6 @@ def arguments(tmp_path: Path, *how: str) -> list[str]:
     return ["train", "language_model", *common, "--sampling.max_tokens", "12", "--copied", "3", "--tuning.tokens", "192", *how]
 
 
-@pytest.mark.backends
 def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     how = ["--tuning.epochs", "9", "--tuning.learning_rate", "0.02", "--share", "0.2", "--sampling.top_p", "0.5"]

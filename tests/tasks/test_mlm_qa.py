@@ -32,7 +32,6 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("extractive", [True, False])
 def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: pytest.CaptureFixture[str]) -> None:
     dev, folder = write(tmp_path / "dev.jsonl"), tmp_path / "run"

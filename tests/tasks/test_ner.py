@@ -21,7 +21,6 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("head", ["crf", "global_pointer"])
 def test_train_evaluate_and_predict(tmp_path: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.txt"), tmp_path / "run"

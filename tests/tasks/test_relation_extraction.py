@@ -47,7 +47,6 @@ def common(tmp_path: Path, train: Path) -> list[str]:
     ]
 
 
-@pytest.mark.backends
 def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.jsonl"), tmp_path / "run"
     found = json.loads(run(capsys, "train", "relation_extraction", *common(tmp_path, train)))

@@ -35,7 +35,6 @@ def arguments(tmp_path: Path, *how: str) -> list[str]:
     return [*common, *lengths, *how]
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("objective", ["shifted", "cloze"])
 def test_train_evaluate_and_predict(tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder, epochs = tmp_path / "run", 8 if objective == "shifted" else 16

@@ -43,7 +43,6 @@ def lines_of(told: str) -> list[Any]:
     return [json.loads(line) for line in told.split("\n") if line]
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("graded", [False, True])
 def test_pairs_read_together(tmp_path: Path, graded: bool, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train.tsv", lambda one, other: 2 * (one + other) if graded else int(one and other))
@@ -67,8 +66,7 @@ def bad(tmp_path: Path, content: str, name: str = "bad.tsv") -> Path:
     return tmp_path / name
 
 
-@pytest.mark.backends
-@pytest.mark.parametrize("objective", ["cosent", "simcse", "simcse_unsupervised"])
+@pytest.mark.parametrize("objective", ["cosent", pytest.param("simcse_unsupervised", marks=pytest.mark.backends), "simcse"])
 def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.tsv"), tmp_path / "run"
     arguments = common(tmp_path, train, "--kind", "bi", "--objective", objective, "--tuning.network_dropout", "0.1")
@@ -104,8 +102,7 @@ def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureF
     assert pair["alike"] == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.backends
-@pytest.mark.parametrize("kind", ["cross", "bi"])
+@pytest.mark.parametrize("kind", ["cross", pytest.param("bi", marks=pytest.mark.backends)])
 def test_a_run_that_was_killed_goes_on(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +126,6 @@ def test_a_run_that_was_killed_goes_on(
         assert row == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.backends
 def test_random_weights_for_contrast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same network and vocabulary, and nothing of what was learnt."""
     from bert4k.errors import ConfigError
