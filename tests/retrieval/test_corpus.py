@@ -198,6 +198,13 @@ def test_without_tantivy(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (texts / ".bert4k-index").exists()
 
 
+def test_links_to_nothing_and_folders_with_names_of_files(texts: Path) -> None:
+    (texts / "nothing.txt").symlink_to(texts / "gone.txt")
+    (texts / "folder.txt").mkdir()
+    (texts / "folder.txt" / "a.txt").write_text("黄河", encoding="utf-8")
+    assert files_of(open_corpus(texts), "黄河") == ["folder.txt/a.txt"]
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     try:
         with open(os.fsencode(tmp_path) + b"/\xff.txt", "wb") as file:
