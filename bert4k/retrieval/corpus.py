@@ -105,9 +105,10 @@ def _update(engine: Engine, files: dict[str, _File], state: State, keep: Callabl
     fresh = {name: file for name, file in files.items() if known.get(name) != (file.bytes, file.time)}
     if not fresh and not gone:
         return
-    for name in gone:
+    # Whoever was killed between a commit and the note of it has left passages that nobody knows of.
+    for name in {*gone, *engine.files()} - set(files):
         engine.replace(name, ())
-        del state[name]
+        state.pop(name, None)
     since = 0
     with measured(sum(file.bytes for file in fresh.values()), "indexing", in_bytes=True) as advance:
         for name, file in fresh.items():

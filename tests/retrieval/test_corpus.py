@@ -110,7 +110,10 @@ def test_killed_between_the_index_and_what_is_known_of_it(texts: Path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(corpus, "_keep", dying)
         open_corpus(texts)
-    assert files_of(open_corpus(texts), "珠江") == ["珠江.md"], "once, although it was there"
+    (texts / "旧.txt.gz").unlink()
+    index = open_corpus(texts)
+    assert files_of(index, "珠江") == ["珠江.md"], "once, although it was there"
+    assert files_of(index, "长江") == [] and index.files() == {"珠江.md", "山/白云山.txt"}, "what nobody knew of is gone"
 
 
 def test_what_is_no_text_is_left_out_and_told(texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
