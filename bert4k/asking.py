@@ -30,13 +30,20 @@ def reader_of(task: ModuleType, run: Path) -> Reader:
     return reader
 
 
+def check(questions: Sequence[str], count: int) -> None:
+    """Raises `DataError` for what cannot be asked, before a model is loaded for it."""
+    if empty := [number for number, question in enumerate(questions, 1) if not question.strip()]:
+        raise DataError(f"Question {empty[0]} is empty. Ask something.")
+    if count < 1:
+        raise DataError(f"{count} passages were asked for. Ask for 1 or more.")
+
+
 def answered(engine: Engine, reader: Reader, questions: Sequence[str], count: int) -> Iterator[dict[str, Any]]:
     """For each question its answer, "" for none, with the passage that it stands in and the places of all `count` that were looked at.
 
     "start" and "end" are those of the answer in the text of "file", "evidence_start" and "evidence_end" in "evidence"."""
-    for number, question in enumerate(questions, 1):
-        if not question.strip():
-            raise DataError(f"Question {number} is empty. Ask something.")
+    check(questions, count)
+    for question in questions:
         passages = engine.search(question, count)
         told: dict[str, Any] = {"question": question, "answer": "", "score": 0.0}
         if passages and (found := reader.answer(question, [each.text for each in passages])).text:

@@ -555,6 +555,7 @@ def ask(options: argparse.Namespace) -> None:
     from bert4k.retrieval import open_corpus
 
     questions = _texts(options.texts)
+    asking.check(questions, options.passages)
     task = _task_of(options)
     index = open_corpus(options.corpus, options.index)
     for told in asking.answered(index, asking.reader_of(task, options.model), questions, options.passages):

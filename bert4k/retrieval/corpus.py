@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import CheckpointError, DataError
@@ -48,7 +49,7 @@ def open_corpus(corpus: Path, folder: Path | None = None) -> Engine:
         "tantivy": version("tantivy"),
         "jieba": version("jieba"),
         "characters": SIZE,
-        "corpus": os.path.relpath(corpus.resolve(), folder.resolve()),
+        "corpus": _name(Path(os.path.relpath(corpus.resolve(), folder.resolve()))),
     }
     state = _state(folder, about)
     engine = Engine(folder / "passages")
@@ -65,17 +66,31 @@ def open_corpus(corpus: Path, folder: Path | None = None) -> Engine:
     return engine
 
 
-def _files(corpus: Path) -> Iterator[tuple[str, Path]]:
+class _File(NamedTuple):
+    """A file as it is before it is read: what changes while it is read, is seen the next time."""
+
+    path: Path
+    bytes: int
+    time: int  # of its last change, in nanoseconds
+
+
+def _files(corpus: Path) -> Iterator[tuple[str, _File]]:
     """The files of a corpus by their names in it, in order."""
-    if corpus.is_file():
-        yield _name(Path(corpus.name)), corpus
-        return
+    paths = [corpus] if corpus.is_file() else _paths(corpus)
+    for path in paths:
+        try:
+            about = path.stat()
+        except OSError:  # a link to nothing, or it is gone already
+            continue
+        if stat.S_ISREG(about.st_mode):
+            name = path.name if path == corpus else path.relative_to(corpus)
+            yield _name(Path(name)), _File(path, about.st_size, about.st_mtime_ns)
+
+
+def _paths(corpus: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(corpus):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in KINDS and path.is_file():
-                yield _name(path.relative_to(corpus)), path
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith(".") and name.lower().endswith(KINDS))
 
 
 def _name(path: Path) -> str:
@@ -83,24 +98,24 @@ def _name(path: Path) -> str:
     return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def _update(engine: Engine, files: dict[str, Path], state: State, keep: Callable[[], None]) -> None:
+def _update(engine: Engine, files: dict[str, _File], state: State, keep: Callable[[], None]) -> None:
     """Bring the index and what is known of its files up to date; `keep` is called after each commit, so that it never knows more."""
     gone = [name for name in state if name not in files]
-    found = {name: path.stat() for name, path in files.items()}
-    seen = {name: {"bytes": stat.st_size, "time": stat.st_mtime_ns} for name, stat in found.items()}
-    fresh = [name for name in files if name not in state or {key: state[name][key] for key in seen[name]} != seen[name]]
+    known = {name: (row["bytes"], row["time"]) for name, row in state.items()}
+    fresh = {name: file for name, file in files.items() if known.get(name) != (file.bytes, file.time)}
     if not fresh and not gone:
         return
-    for name in gone:
+    # Whoever was killed between a commit and the note of it has left passages that nobody knows of.
+    for name in {*gone, *engine.files()} - set(files):
         engine.replace(name, ())
-        del state[name]
+        state.pop(name, None)
     since = 0
-    with measured(sum(found[name].st_size for name in fresh), "indexing", in_bytes=True) as advance:
-        for name in fresh:
-            text, left_out = _read(files[name])
+    with measured(sum(file.bytes for file in fresh.values()), "indexing", in_bytes=True) as advance:
+        for name, file in fresh.items():
+            text, left_out = _read(file.path)
             pieces = list(_pieces(text))
-            engine.replace(name, _counted(pieces, found[name].st_size, advance))
-            state[name] = {**seen[name], "passages": len(pieces), "left_out": left_out}
+            engine.replace(name, _counted(pieces, file.bytes, advance))
+            state[name] = {"bytes": file.bytes, "time": file.time, "passages": len(pieces), "left_out": left_out}
             since += len(text)
             if since >= COMMIT_EVERY:
                 engine.commit()

@@ -68,6 +68,11 @@ class Engine:
             document.add_unsigned("line", piece.line)
             self._writing().add_document(document)
 
+    def files(self) -> set[str]:
+        """The files that have passages."""
+        everything = self._tantivy.Query.all_query()  # without it, those that were replaced are counted, too
+        return {name for name, _ in self._asked(lambda: self._index.searcher().terms_with_prefix("file", "", filter_query=everything))}
+
     def commit(self) -> None:
         """From now on, all that was replaced is found, and nothing of it before: after a crash, it is as at the last commit."""
         if self._writer is not None:

@@ -110,7 +110,10 @@ def test_killed_between_the_index_and_what_is_known_of_it(texts: Path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(corpus, "_keep", dying)
         open_corpus(texts)
-    assert files_of(open_corpus(texts), "珠江") == ["珠江.md"], "once, although it was there"
+    (texts / "旧.txt.gz").unlink()
+    index = open_corpus(texts)
+    assert files_of(index, "珠江") == ["珠江.md"], "once, although it was there"
+    assert files_of(index, "长江") == [] and index.files() == {"珠江.md", "山/白云山.txt"}, "what nobody knew of is gone"
 
 
 def test_what_is_no_text_is_left_out_and_told(texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +199,13 @@ def test_without_tantivy(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'bert4k\[ask\]'"):
         open_corpus(texts)
     assert not (texts / ".bert4k-index").exists()
+
+
+def test_links_to_nothing_and_folders_with_names_of_files(texts: Path) -> None:
+    (texts / "nothing.txt").symlink_to(texts / "gone.txt")
+    (texts / "folder.txt").mkdir()
+    (texts / "folder.txt" / "a.txt").write_text("黄河", encoding="utf-8")
+    assert files_of(open_corpus(texts), "黄河") == ["folder.txt/a.txt"]
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
