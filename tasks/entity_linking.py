@@ -62,10 +62,11 @@ class Settings(RecipeSettings):
     )
     retrieval: bool = setting(False, "train a bi-encoder, too, for the candidates of names that many entities have, and for hard negatives")
     nearest: int = setting(0, "with retrieval: so many entities whose vectors are nearest are candidates, whatever they are called")
-    ranker: Literal["cross", "siamese", "bilstm", "generative"] = setting(
+    ranker: Literal["cross", "siamese", "bilstm", "generative", "counts"] = setting(
         "cross",
         "cross: text and entity are read as one; siamese: apart, then compared by attention; bilstm: the same without the network of the"
-        " checkpoint, by Su's BiLSTM; generative: the title of one of the candidates is written (the prior has no part in it)",
+        " checkpoint, by Su's BiLSTM; generative: the title of one of the candidates is written (the prior has no part in it);"
+        " counts: who was meant most often, without a model",
     )
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
@@ -206,7 +207,7 @@ def train(settings: Settings) -> dict[str, Any]:
         train_retrieval(settings, texts, dev, knowledge_base, statistics)
     stored = dataclasses.asdict(settings)
     candidates = parts.stored_candidates(settings.run, stored, knowledge_base, statistics)
-    if not trained(settings.run / "ranking"):
+    if settings.ranker != "counts" and not trained(settings.run / "ranking"):
         print("learning to rank candidates", file=sys.stderr)
         (train_writing if settings.ranker == "generative" else train_ranking)(settings, texts, dev, candidates, statistics)
     finder = parts.stored_finder(settings.run, stored, knowledge_base, statistics)

@@ -28,7 +28,6 @@ def lines_of(told: str) -> list[Any]:
     return [json.loads(line) for line in told.split("\n") if line]
 
 
-@pytest.mark.backends
 def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from bert4k.errors import ConfigError, DataError
     from bert4k.linking import Entity, KnowledgeBase, Linker, ranking
