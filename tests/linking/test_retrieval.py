@@ -14,7 +14,8 @@ from bert4k.linking import AnnotationStatistics, Entity, KnowledgeBase
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.prompts import Asked, Writer
 
-ENTITIES = [Entity(str(number), "王明" if number < 6 else f"小{'北' * number}", (), about) for number, about in enumerate("好书坏京在人喜欢讨厌")]
+NAMES = ["王明"] * 6 + ["小北", "小", "北", "人"]
+ENTITIES = [Entity(str(number), name, (), about) for number, (name, about) in enumerate(zip(NAMES, "好书坏京在人喜欢讨厌", strict=True))]
 
 
 @pytest.mark.backends
