@@ -77,16 +77,16 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
 def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
     """How right links are as CCKS2019 counts ("f1"), and part by part: mentions, what is NIL, and, given the right mentions, how often the
     right entity is among the first candidates and how often it is chosen."""
+    texts = [dataclasses.replace(text, id=str(number)) for number, text in enumerate(texts)]  # whatever ids a file has, some of them twice
     found = linking_scores(linked(linker, texts), texts)
     given = [(text.text, mention) for text in texts for mention in text.mentions]
     asked, right = [Asked(text, each.start, each.end) for text, each in given], [each.id for _, each in given]
     has = [place for place, id in enumerate(right) if id is not None]
     recall = recall_at(linker.candidates.ids([asked[place] for place in has]), [{str(right[place])} for place in has])
     accuracy = ranking_accuracy([each.id for each in linker.disambiguate(asked)], right)
-    parts = [("", "links"), ("mention_", "mentions"), ("nil_", "nil")]
     numbers = {
         f"{prefix}{name}": value
-        for prefix, part in parts
+        for prefix, part in (("", "links"), ("mention_", "mentions"), ("nil_", "nil"))
         for name, value in zip(("precision", "recall", "f1"), found[part][:3], strict=True)
     }
     numbers |= {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"]}

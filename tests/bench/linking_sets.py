@@ -1,12 +1,13 @@
 """Files for `bert4k train entity_linking` from the public data sets, as far as they have gold annotations; each can show another thing.
 
-    python tests/bench/linking_sets.py ccks2019 /tmp/ccks        # 10,000 texts with gold mention strings: finding mentions, and nothing else
-    python tests/bench/linking_sets.py chip2019 /tmp/chip        # 5,000 clinical terms with their standard terms: ranking, and nothing else
+    python tests/bench/linking_sets.py ccks2019 /tmp/ccks      # 10,000 texts with gold mention strings: finding mentions, and nothing else
+    python tests/bench/linking_sets.py chip2019 /tmp/chip      # 5,000 clinical terms with their standard terms: ranking, and nothing else
     bert4k train entity_linking --run runs/ccks --kb /tmp/ccks/kb.jsonl --train /tmp/ccks/train.jsonl --dev /tmp/ccks/dev.jsonl
 
 ccks2019: its texts were tokenised and have no ids, so every mention string of the training part is an entity of its own, and what only dev
-mentions is NIL; every fifth text is dev. The other system's mentions in the file are scored, too, on these dev texts. chip2019: the standard
-terms of train and dev are the knowledge base, the file's own dev is dev; where there are several standard terms, the first.
+mentions is NIL; every fifth text is dev. What the dictionary knows is then what training mentions, so give --dictionary none. The other
+system's mentions in the file are scored, too, on these dev texts. chip2019: the standard terms of train and dev are the knowledge base, the
+file's own dev is dev; where there are several standard terms, the first.
 """
 
 from __future__ import annotations
