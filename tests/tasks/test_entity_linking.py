@@ -35,7 +35,7 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     from bert4k.training import LearningCurves
 
     monkeypatch.setattr(LearningCurves, "_draw", lambda self: None)  # a second each, and tested elsewhere
-    folder, given = tmp_path / "run", arguments(tmp_path, "--retrieval", "true", "--candidates", "2", "--nearest", "1")
+    folder, given = tmp_path / "run", arguments(tmp_path, "--retrieval", "true", "--candidates", "2", "--nearest", "1", "--negatives", "1")
     with monkeypatch.context() as killed:
         killed.setattr(ranking, "build", Mock(side_effect=KeyboardInterrupt))
         run(capsys, *given, code=130)
