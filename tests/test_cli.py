@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"春夏秋冬风花雪月，。"]
 COMMANDS = [
     *("generate", "fill", "infill", "score", "embed", "inspect", "mask", "attention", "convert", "vocabulary", "pretrain"),
-    *("train", "evaluate", "predict", "search", "ask", "list", "download", "verify"),
+    *("train", "evaluate", "predict", "search", "ask", "link", "list", "download", "verify"),
 ]
 
 

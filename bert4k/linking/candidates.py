@@ -63,18 +63,17 @@ class Candidates:
 
     def ids(self, asked: Sequence[Asked]) -> list[list[str]]:
         """Those of each mention."""
-        known: dict[str, list[str]] = {}
-        named = [
-            known[each.surface] if each.surface in known else known.setdefault(each.surface, self.named(each.surface)) for each in asked
-        ]
+        known = {surface: self.named(surface) for surface in {each.surface for each in asked}}
+        named = [known[each.surface] for each in asked]
         found = [ids[: self.most] for ids in named]
         if self.nearest is None:
             return found
         many = [place for place, ids in enumerate(named) if len(ids) > self.most or self.more]
         told = self.nearest.sorted([asked[place] for place in many], [named[place] for place in many], self.most, self.more)
         for place, ids in zip(many, told, strict=True):
-            # The most often linked first, then the nearest: as many as were asked for.
-            found[place] = list(dict.fromkeys([*named[place][:1], *ids]))[: self.most + self.more]
+            # The most often linked first, then the nearest, as many as were asked for; one may have been deleted since it got its vector.
+            some = list(dict.fromkeys([*named[place][:1], *ids]))[: self.most + self.more]
+            found[place] = [id for id in some if id in known[asked[place].surface] or id in self.knowledge_base]
         return found
 
     def entities(self, asked: Sequence[Asked]) -> list[list[Entity]]:

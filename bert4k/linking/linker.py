@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bert4k.errors import CheckpointError, ConfigError, DataError
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
+from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer
 from bert4k.linking.statistics import AnnotationStatistics, DictionaryLinker
 from bert4k.recipe import recipe_of, stored_settings
@@ -193,6 +194,11 @@ def stored_nearest(run: Path, settings: dict[str, Any], knowledge_base: Knowledg
 
 def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationStatistics) -> Ranker:
     """What ranks candidates."""
+    if settings["ranker"] == "counts":
+        return lambda asked, entities: [
+            features(statistics, each.surface, own, max(len(own), 1))[:, 0].astype(np.float64)
+            for each, own in zip(asked, entities, strict=True)
+        ]
     from bert4k.finetuning import read_model
     from bert4k.linking import siamese  # noqa: F401  # by whose import Keras knows its layers
     from bert4k.linking.ranking import rank

@@ -4,8 +4,8 @@
 
 It takes the rows of `prompts.Writer.pair`, and is trained and asked as the cross-encoder of `ranking` is. What reads is a checkpoint, under
 a mask that keeps the two apart, or, as in the original, its table of characters and a BiLSTM. Of the original's three features of how the
-text matches the entity, that of characters is the same; for the other two, which need words and the objects of facts, stand pairs and triples of
-neighbouring characters that both have: nothing depends on how a description is cut into words.
+text matches the entity, that of characters is the same; for the other two, which need words and the objects of facts, stand pairs and
+triples of neighbouring characters that both have: nothing depends on how a description is cut into words.
 """
 
 from __future__ import annotations

@@ -1,0 +1,233 @@
+"""The parts of a linker, trained one after the other: what finds mentions, what finds candidates, what ranks them.
+
+Each is a model in a folder of its own in the run folder, finished when its model.keras is there; so a run that was killed goes on with the
+part that was not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bert4k import finetuning
+from bert4k.errors import DataError
+from bert4k.linking import generative, mentions, ranking, retrieval, siamese
+from bert4k.linking.candidates import Candidates, Nearest
+from bert4k.linking.knowledge_base import KnowledgeBase
+from bert4k.linking.linker import Ranker, matcher
+from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.ranking import Question
+from bert4k.linking.settings import Settings
+from bert4k.linking.statistics import AnnotationStatistics
+from bert4k.linking.texts import LinkedText
+from bert4k.losses import SimCSE
+from bert4k.scores import overlap
+from bert4k.telling import some, told_loss
+from bert4k.training import Grouped, LengthBatches
+
+
+def trained(part: Path) -> bool:
+    """Whether a part of the run is finished."""
+    return (part / "model.keras").exists()
+
+
+def train_mentions(
+    settings: Settings,
+    texts: Sequence[LinkedText],
+    dev: Sequence[LinkedText],
+    knowledge_base: KnowledgeBase,
+    statistics: AnnotationStatistics,
+) -> None:
+    """What finds mentions, in mentions/. Where no training text has mentions that overlap, what is found does not, either."""
+    assert settings.head != "dictionary"
+    head: mentions.Head = settings.head
+    print("learning to find mentions", file=sys.stderr)
+    model, network, tokenizer = mentions.build(settings.model, settings.tuning, head, settings.dictionary)
+    matches = None if settings.dictionary == "none" else matcher(knowledge_base, statistics)
+    learn, pieces = mentions.encode([text.text for text in texts], tokenizer, settings.longest, matches)
+    judge, judge_pieces = mentions.encode([text.text for text in dev], tokenizer, settings.longest, matches)
+    places, gold = ([[(each.start, each.end) for each in text.mentions] for text in part] for part in (texts, dev))
+    targets = mentions.in_pieces(places, pieces)
+    if not any(targets):
+        raise DataError("No mention of the training texts begins and ends with tokens, so nothing can be learnt. Look at their offsets.")
+    overlapping = any(one[1] > other[0] for row in places for one, other in pairwise(sorted(row)))
+
+    def judged() -> dict[str, float]:
+        found = mentions.detect(model, judge, judge_pieces, len(dev), head, settings.mention_threshold, overlapping)
+        scored = overlap([[(each.start, each.end) for each in row] for row in found], gold)
+        return {"precision": scored.precision, "recall": scored.recall, "f1": scored.f1}
+
+    tuning = settings.tuning
+    collate = mentions.lessons(learn, targets, head, settings.dictionary)
+    finetuning.fit(
+        settings.run / "mentions",
+        model,
+        network.config.num_hidden_layers,
+        LengthBatches(learn.lengths(), collate, max(tuning.tokens, settings.longest), seed=tuning.seed),
+        mentions.loss(head),
+        judged,
+        "f1",
+        tuning,
+        divergence="sigmoid",
+    )
+    finetuning.finish(settings.run / "mentions", model, network, tokenizer, [overlapping])
+
+
+def train_retrieval(
+    settings: Settings,
+    texts: Sequence[LinkedText],
+    dev: Sequence[LinkedText],
+    knowledge_base: KnowledgeBase,
+    statistics: AnnotationStatistics,
+) -> None:
+    """The bi-encoder, in retrieval/, judged by how often the right entity is the nearest of those that dev names and their namesakes."""
+    print("learning vectors of mentions and entities", file=sys.stderr)
+    model, network, tokenizer = retrieval.build(settings.model, settings.tuning, settings.pooling)
+    writer = Writer(tokenizer, settings.longest)
+    pairs = linked_mentions(texts)
+    ids = list(dict.fromkeys(id for _, id in pairs))
+    number = {id: place for place, id in enumerate(ids)}
+    entities = [writer.entity(entity) for entity in knowledge_base.entities(ids)]
+    subjects = [number[id] for _, id in pairs]
+    batches = retrieval.batches(
+        [writer.mention(one) for one, _ in pairs],
+        [entities[place] for place in subjects],
+        subjects,
+        tokenizer.pad_id,
+        settings.tuning.tokens,
+        settings.tuning.seed,
+    )
+    judge = some(linked_mentions(dev), settings.judged, settings.tuning.seed)
+    namesakes = Candidates(knowledge_base, statistics, settings.candidates).ids([one for one, _ in judge])
+    pool = list(dict.fromkeys([id for _, id in judge] + [id for row in namesakes for id in row]))
+    place = {id: at for at, id in enumerate(pool)}
+    known = [writer.entity(entity) for entity in knowledge_base.entities(pool)]
+    wanted = np.array([place[id] for _, id in judge])
+
+    def judged() -> dict[str, float]:
+        own = retrieval.vectors_of(model, [writer.mention(one) for one, _ in judge], tokenizer.pad_id)
+        others = retrieval.vectors_of(model, known, tokenizer.pad_id)
+        return {"nearest": float(np.mean(np.argmax(own @ others.T, axis=1) == wanted)) if len(judge) else 0.0}
+
+    finetuning.fit(
+        settings.run / "retrieval",
+        Grouped(model),
+        network.config.num_hidden_layers,
+        batches,
+        SimCSE(),
+        judged,
+        "nearest",
+        settings.tuning,
+        divergence=None,
+    )
+    finetuning.finish(settings.run / "retrieval", model, network, tokenizer, [])
+
+
+def train_ranking(
+    settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], candidates: Candidates, statistics: AnnotationStatistics
+) -> None:
+    """What ranks candidates, in ranking/, judged by how often the right entity of a mention of dev is the best of its candidates."""
+    print("learning to rank candidates", file=sys.stderr)
+    if settings.ranker == "generative":
+        _train_writing(settings, texts, dev, candidates)
+    else:
+        _train_reading(settings, texts, dev, candidates, statistics)
+
+
+def _train_reading(
+    settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], candidates: Candidates, statistics: AnnotationStatistics
+) -> None:
+    """What reads each candidate, with the text or apart from it."""
+    tuning, knowledge_base = settings.tuning, candidates.knowledge_base
+    counts = statistics if settings.prior else None
+    if settings.ranker == "cross":
+        model, network, tokenizer = ranking.build(settings.model, tuning, settings.pooling, settings.prior)
+    else:
+        encoder: Literal["checkpoint", "bilstm"] = "bilstm" if settings.ranker == "bilstm" else "checkpoint"
+        model, network, tokenizer = siamese.build(settings.model, tuning, encoder, settings.prior)
+    writer = Writer(tokenizer, settings.longest_pair)
+    pool = some(list(knowledge_base.ids()), 20_000, tuning.seed)
+    learn = [each for each in questions(texts, candidates, settings, candidates.nearest) if each.right or each.others or pool]
+    how = (writer, knowledge_base.entities, counts, settings.negatives)
+    batches = ranking.RankingBatches(learn, *how, tokens=tuning.tokens, pool=pool, seed=tuning.seed)
+    judged = ranking_judge(settings, dev, candidates, lambda asked, own: ranking.rank(model, writer, asked, own, counts))
+    finetuning.fit(
+        settings.run / "ranking",
+        Grouped(model),
+        network.config.num_hidden_layers,
+        batches,
+        ranking.loss(),
+        judged,
+        "accuracy",
+        tuning,
+        ranking.RATES if settings.prior else None,
+        divergence="sigmoid",
+    )
+    finetuning.finish(settings.run / "ranking", model, network, tokenizer, [])
+
+
+def _train_writing(settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], candidates: Candidates) -> None:
+    """What writes the title of one of the candidates."""
+    model, network, tokenizer = generative.build(settings.model, settings.tuning)
+    writer, pairs = Writer(tokenizer, settings.longest), linked_mentions(texts)
+    ids = list(dict.fromkeys(id for _, id in pairs))
+    known = dict(zip(ids, candidates.knowledge_base.entities(ids), strict=True))
+    finetuning.fit(
+        settings.run / "ranking",
+        model,
+        network.config.num_hidden_layers,
+        generative.lessons([(one, known[id]) for one, id in pairs], writer, settings.tuning.tokens, settings.tuning.seed),
+        told_loss(),
+        ranking_judge(settings, dev, candidates, lambda asked, own: generative.rank(network, writer, asked, own)),
+        "accuracy",
+        settings.tuning,
+    )
+    finetuning.finish(settings.run / "ranking", network, network, tokenizer, [])
+
+
+def ranking_judge(settings: Settings, dev: Sequence[LinkedText], candidates: Candidates, ranker: Ranker) -> Callable[[], dict[str, float]]:
+    """How often the right entity of a mention of dev, of which some are drawn, is the best of its candidates."""
+    judge = some(linked_mentions(dev), settings.judged, settings.tuning.seed)
+    asked = [one for one, _ in judge]
+    entities = candidates.entities(asked)
+
+    def judged() -> dict[str, float]:
+        found = ranker(asked, entities)
+        right = (len(own) > 0 and own[values.argmax()].id == id for values, own, (_, id) in zip(found, entities, judge, strict=True))
+        return {"accuracy": sum(right) / max(len(judge), 1)}
+
+    return judged
+
+
+def linked_mentions(texts: Sequence[LinkedText]) -> list[tuple[Asked, str]]:
+    """The mentions of texts that mean an entity, with its id."""
+    pairs = zip(asked_of(texts), [mention.id for text in texts for mention in text.mentions], strict=True)
+    return [(one, id) for one, id in pairs if id is not None]
+
+
+def questions(texts: Sequence[LinkedText], candidates: Candidates, settings: Settings, nearest: Nearest | None) -> list[Question]:
+    """The mentions of training texts with what they mean and what else they could: of the same name, then with the nearest vectors."""
+    asked, right = asked_of(texts), [mention.id for text in texts for mention in text.mentions]
+    others = candidates.ids(asked)
+    counts = [len(ids) for ids in others]
+    if not settings.hard_negatives:
+        others = [[] for _ in asked]
+    elif nearest is not None:
+        few = [place for place, ids in enumerate(others) if len(set(ids) - {right[place]}) < settings.negatives]
+        more = nearest.sorted([asked[place] for place in few], [[] for _ in few], 0, settings.negatives + 1)
+        for place, ids in zip(few, more, strict=True):
+            others[place] = list(dict.fromkeys([*others[place], *ids]))
+    return [
+        Question(one, id, tuple(each for each in ids if each != id), max(count, 1))
+        for one, id, ids, count in zip(asked, right, others, counts, strict=True)
+    ]
+
+
+def asked_of(texts: Sequence[LinkedText]) -> list[Asked]:
+    """The mentions of texts, one after the other, as questions."""
+    return [Asked(text.text, mention.start, mention.end) for text in texts for mention in text.mentions]
