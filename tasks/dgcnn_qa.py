@@ -61,6 +61,7 @@ class Settings(RecipeSettings):
     longest_answer: int = setting(12, "characters of an answer")
     threshold: float = setting(0.1, "how likely a begin and an end of an answer must be")
     rows: int = setting(128, "questions of a batch; fewer fit with a checkpoint")
+    holding: float | None = setting(None, "how often a question meets a passage with its answer, if it has both kinds; 0.5 if it has many")
     second_stage: int = setting(10, "epochs that follow, from the best weights, at a tenth of the learning rates; 0: none")
     head_rate: float = setting(5.0, "learning rate of all that is not of the checkpoint, as a multiple of tuning.learning_rate")
     units: int = setting(128, "of DGCNN: width of its layers")
@@ -207,7 +208,9 @@ def train(settings: Settings) -> dict[str, Any]:
         found = qa.likeliest(dev)
         return score(silenced(found, calibrated(found, dev)), dev)
 
-    best = fit(settings, model, network, LessonBatches(learn, representation, settings.rows, settings.tuning.seed), judged)
+    best = fit(
+        settings, model, network, LessonBatches(learn, representation, settings.rows, settings.tuning.seed, settings.holding), judged
+    )
     found = qa.likeliest(dev)
     qa.least = calibrated(found, dev)
     found = silenced(found, qa.least)
