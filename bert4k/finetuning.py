@@ -50,8 +50,8 @@ class Batchable(Protocol):
     def lengths(self) -> list[int]:
         """The tokens of each."""
 
-    def inputs(self, rows: Sequence[int], length: int) -> dict[str, Any]:
-        """Those with the numbers `rows`, filled up to `length`."""
+    def inputs(self, rows: Sequence[int], length: int) -> Any:
+        """Those with the numbers `rows`, filled up to `length`, as the model takes them."""
 
 
 @dataclass(frozen=True)

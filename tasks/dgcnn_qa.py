@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from bert4k.reading_comprehension.inputs import LessonBatches, Representation
 
 
+LEAST_ROOM = 16  # tokens of a passage
+
+
 @dataclass(frozen=True)
 class SlowTuning(Tuning):
     """How the weights change."""
@@ -56,11 +59,12 @@ class Settings(RecipeSettings):
     reader: Literal["dgcnn_characters", "dgcnn_words", "dgcnn_encoder", "joint"] = setting(
         "dgcnn_characters", "what reads: characters, also words, a checkpoint's tokens with DGCNN on them, or a checkpoint alone"
     )
-    longest: int = setting(256, "tokens of a passage that are read at once; a longer one is read in pieces")
+    longest: int = setting(256, "tokens of a passage that are read at once, if the checkpoint can; a longer one is read in pieces")
     longest_question: int = setting(48, "tokens of a question; what is longer is cut")
     longest_answer: int = setting(12, "characters of an answer")
     threshold: float = setting(0.1, "how likely a begin and an end of an answer must be")
     rows: int = setting(128, "questions of a batch; fewer fit with a checkpoint")
+    holding: float | None = setting(None, "how often a question meets a passage with its answer, if it has both kinds; 0.5 if it has many")
     second_stage: int = setting(10, "epochs that follow, from the best weights, at a tenth of the learning rates; 0: none")
     head_rate: float = setting(5.0, "learning rate of all that is not of the checkpoint, as a multiple of tuning.learning_rate")
     units: int = setting(128, "of DGCNN: width of its layers")
@@ -114,7 +118,7 @@ def build(settings: Settings, representation: Representation | None = None) -> t
     from bert4k.reading_comprehension.dgcnn import DGCNN, PassagePointers
     from bert4k.reading_comprehension.inputs import Characters, Joint, Separate
 
-    tuning, lengths = settings.tuning, (settings.longest_question, settings.longest)
+    tuning = settings.tuning
     dropout = keras.layers.Dropout(tuning.dropout)
     if isinstance(representation, Characters):
         set_seed(tuning.seed)
@@ -132,11 +136,11 @@ def build(settings: Settings, representation: Representation | None = None) -> t
         return keras.Model(inputs, told), None, representation
     if settings.reader == "joint":
         network, tokenizer, inputs, x, _ = finetuning.body(settings.model, tuning)
-        _check_positions(settings, network, settings.longest + settings.longest_question + 3)
+        room = _room(settings, network, settings.longest_question + 3)
         told = PassagePointers(name="reader", dtype=tuning.dtype)(dropout(x), dropout(x[:, 0]))
-        return keras.Model(inputs, told), network, Joint(tokenizer, *lengths)
+        return keras.Model(inputs, told), network, Joint(tokenizer, settings.longest_question, room)
     network, tokenizer = finetuning.loaded(settings.model, tuning)
-    _check_positions(settings, network, max(settings.longest, settings.longest_question) + 2)
+    room = _room(settings, network, 2)
     network.trainable = not settings.frozen
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("question", "passage")}
     project = keras.layers.Dense(settings.units, use_bias=False, name="reader_projection", dtype=tuning.dtype)
@@ -148,17 +152,20 @@ def build(settings: Settings, representation: Representation | None = None) -> t
     return (
         keras.Model(inputs, DGCNN(settings.units, tuning.dropout, name="reader", dtype=tuning.dtype)(*sides)),
         network,
-        Separate(tokenizer, *lengths),
+        Separate(tokenizer, settings.longest_question, room),
     )
 
 
-def _check_positions(settings: Settings, network: Transformer, wanted: int) -> None:
-    if wanted > network.config.max_position_embeddings:
+def _room(settings: Settings, network: Transformer, beside: int) -> int:
+    """Tokens of a passage that are read at once: what is asked for, or as many as the network has positions for with `beside` others."""
+    positions = network.config.max_position_embeddings
+    room = min(settings.longest, positions - beside)
+    if room < min(settings.longest, LEAST_ROOM) or settings.longest_question + 2 > positions:
         raise ConfigError(
-            f"--longest {settings.longest} and --longest_question {settings.longest_question} make rows of {wanted} tokens, and"
-            f" {settings.model} has {network.config.max_position_embeddings} positions. Give smaller numbers; longer passages are read in"
-            " pieces."
+            f"{settings.model} has {positions} positions, of which --longest_question {settings.longest_question} and the marks take"
+            f" {beside}; a passage needs {LEAST_ROOM} at least. Give a smaller --longest_question, or another checkpoint."
         )
+    return room
 
 
 def score(found: Sequence[Evidence], questions: Sequence[Question]) -> dict[str, float]:
@@ -207,14 +214,15 @@ def train(settings: Settings) -> dict[str, Any]:
         found = qa.likeliest(dev)
         return score(silenced(found, calibrated(found, dev)), dev)
 
-    best = fit(settings, model, network, LessonBatches(learn, representation, settings.rows, settings.tuning.seed), judged)
+    batches = LessonBatches(learn, representation, settings.rows, settings.tuning.seed, settings.holding)
+    best = fit(settings, model, network, batches, judged)
     found = qa.likeliest(dev)
     qa.least = calibrated(found, dev)
     found = silenced(found, qa.least)
     report(settings.run, settings.dev, found, dev)
     representation.save(settings.run)
     tokenizer = getattr(representation, "tokenizer", None)
-    finetuning.finish(settings.run, model, network, tokenizer, [{"least_score": qa.least}])
+    finetuning.finish(settings.run, model, network, tokenizer, [{"least_score": qa.least, "longest": representation.longest}])
     for left in (settings.run / "second_stage" / "backup", settings.run / "second_stage" / finetuning.BEST):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     return {"run": str(settings.run), "epoch": best["epoch"], "least_score": qa.least, **score(found, dev)}

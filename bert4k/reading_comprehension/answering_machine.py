@@ -35,7 +35,7 @@ class QA:
         """That of a finished run of `bert4k train dgcnn_qa`. Raises `CheckpointError` when there is none."""
         run = Path(run)
         model, labels, settings = finished_model(run, RECIPE)
-        representation = read_representation(run, settings)
+        representation = read_representation(run, settings["reader"], settings["longest_question"], labels[0]["longest"])
         return cls(model, representation, settings["threshold"], settings["longest_answer"], labels[0]["least_score"])
 
     def answer(self, question: str, passages: Sequence[str]) -> Evidence:
@@ -59,13 +59,12 @@ class QA:
         return [choose(own) for own in found]
 
 
-def read_representation(run: Path, settings: dict[str, Any]) -> Representation:
-    """How a finished run with these settings reads texts."""
-    lengths = settings["longest_question"], settings["longest"]
-    match settings["reader"]:
+def read_representation(run: Path, reader: str, longest_question: int, longest: int) -> Representation:
+    """How a finished run with this reader reads texts."""
+    match reader:
         case "joint":
-            return Joint(read_tokenizer(run), *lengths)
+            return Joint(read_tokenizer(run), longest_question, longest)
         case "dgcnn_encoder":
-            return Separate(read_tokenizer(run), *lengths)
+            return Separate(read_tokenizer(run), longest_question, longest)
         case _:
-            return Characters.read(run, *lengths)
+            return Characters.read(run, longest_question, longest)

@@ -309,10 +309,19 @@ class LessonBatches(LengthBatches):
     """Batches of `rows` questions, each with one of its passages, which is drawn anew for every epoch; of a long passage, in half of the
     cases a random part is read, of half of `longest` to all of it, else its beginning. Passages of similar length meet.
 
+    holding: how often a question that has passages with the answer and others meets one with it; None: as often as chance has it.
+
     What is drawn follows from the seed and the epoch. x: what the network takes; y: `targets` [B, L, 2]; weights [B, L], 1 in passages."""
 
-    def __init__(self, questions: Sequence[Sequence[Lesson]], representation: Representation, rows: int, seed: int) -> None:
-        self.questions, self.representation, self.count = questions, representation, rows
+    def __init__(
+        self,
+        questions: Sequence[Sequence[Lesson]],
+        representation: Representation,
+        rows: int,
+        seed: int,
+        holding: float | None = None,
+    ) -> None:
+        self.questions, self.representation, self.count, self.holding = questions, representation, rows, holding
         lengths = [max(representation.size(self._piece(lesson, self._beginning(lesson))) for lesson in own) for own in questions]
         self.most = max(lengths, default=0)
         super().__init__(lengths, self._arrays, rows * self.most, most_rows=rows, seed=seed)
@@ -330,6 +339,9 @@ class LessonBatches(LengthBatches):
         self._unlike_first()
 
     def _draw(self, own: Sequence[Lesson], random: np.random.Generator) -> tuple[Piece, NDArray[np.float32]]:
+        if self.holding is not None and 0 < sum(bool(lesson.spans) for lesson in own) < len(own):
+            holds = random.random() < self.holding
+            own = [lesson for lesson in own if bool(lesson.spans) is holds]
         lesson = own[int(random.integers(len(own)))]
         tokens, most = len(lesson.passage.places), self.representation.longest
         part = self._beginning(lesson)

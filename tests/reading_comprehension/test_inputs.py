@@ -89,6 +89,17 @@ def test_what_could_not_be_learnt_is_counted() -> None:
     assert [lesson.spans for own in learn for lesson in own] == [((3, 5), (10, 12)), (), ()]
 
 
+@pytest.mark.parametrize("holding", [None, 0.5, 1.0])
+def test_how_often_a_passage_holds_the_answer(holding: float | None) -> None:
+    own = Characters("北王", 6, 16)
+    answered = Question("哪", (Passage("北", ("北",)), *[Passage("王")] * 9), ("北",))
+    learn, _ = lessons([answered] * 400 + [Question("哪", (Passage("王"),))] * 4, own)
+    batches = LessonBatches(learn, own, 404, seed=5, holding=holding)
+    _, y, _ = batches[0]
+    share = y[:, :, 0].sum() / 400
+    assert share == 1 if holding == 1 else abs(share - (holding or 0.1)) < 0.06
+
+
 def test_lessons_are_drawn_anew_and_follow_from_the_seed() -> None:
     own = Characters("小明在北京王也", 6, 16)
     questions = [QUESTION, Question("哪", (Passage("小明在京" * 10 + "北", ("北",)), Passage("王")), ("北",))] * 4

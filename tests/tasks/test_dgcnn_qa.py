@@ -15,7 +15,7 @@ from bert4k.answering import question_of
 from bert4k.errors import CheckpointError, DataError
 from bert4k.hub import load
 from bert4k.reading_comprehension.word_vectors import WordVectors
-from bert4k.tasks.dgcnn_qa import QA, score
+from bert4k.tasks.dgcnn_qa import QA, Settings, build, score
 
 
 def write(path: Path) -> Path:
@@ -116,7 +116,13 @@ def test_what_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "data.jsonl").write_text('{"question": "谁", "passage": "好", "answers": ["王"]}', encoding="utf-8")
     assert "No passage to learn from holds an answer" in run(capsys, "train", "dgcnn_qa", *common, code=2)
     common = arguments(tmp_path, "joint", 1, 0)
-    assert "has 64 positions" in run(capsys, "train", "dgcnn_qa", *common, "--longest", "60", code=2)
+    assert "has 64 positions" in run(capsys, "train", "dgcnn_qa", *common, "--longest_question", "60", code=2)
+
+
+def test_a_checkpoint_reads_as_much_at_once_as_it_can(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"model": str(checkpoint(tmp_path / "model")), "longest_question": 10, "longest": 256}
+    for reader, room in (("joint", 64 - 13), ("dgcnn_encoder", 62)):
+        assert build(Settings(run=tmp_path, train=[], dev=tmp_path, reader=reader, **how))[2].longest == room
 
 
 def test_scores_of_both_kinds_of_questions() -> None:
