@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="of each task (resume 3, chnsenticorp 1)")
     parser.add_argument("--tokens", type=int, default=Tuning.tokens, help="tokens of a batch (%(default)s)")
     parser.add_argument("--rate", type=float, default=Tuning.learning_rate, help="learning rate (%(default)s)")
-    parser.add_argument("--limit", type=int, help="at most so many training examples, for a quick look")
+    parser.add_argument("--limit", type=int, help="at most so many examples of a file, for a quick look")
     parser.add_argument(
         "--threads", type=int, help="of both, PyTorch and TensorFlow (what they choose); 1 where other work shares the cores"
     )
