@@ -231,7 +231,8 @@ def compare(source: str, task: Task, tuning: Tuning, place: Path) -> dict[str, A
     batches = task.batches(tuning)
     steps = tuning.epochs * len(batches)
     schedule = WarmupDecay(tuning.learning_rate, steps, round(tuning.warmup * steps))
-    reference = Reference(folder, task, *map(np.asarray, model.get_layer("classes").get_weights()), schedule, tuning)
+    kernel, bias = map(np.asarray, model.get_layer("classes").get_weights())
+    reference = Reference(folder, task, kernel, bias, schedule, tuning)
     turns = TakingTurns(batches, reference)
 
     def score() -> dict[str, float]:
