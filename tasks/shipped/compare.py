@@ -37,7 +37,7 @@ from bert4k.tasks import classify, ner
 from bert4k.tasks.shipped import results
 from bert4k.tasks.shipped.rows import ROWS
 from bert4k.tokenizers import Tokenizer
-from bert4k.training import LengthBatches, WarmupDecay
+from bert4k.training import LearningCurves, LengthBatches, WarmupDecay
 from bert4k.tuning import Tuning
 
 EPSILON, BETAS = 1e-6, (0.9, 0.98)  # as in bert4k.training.make_optimizer
@@ -242,8 +242,7 @@ def compare(source: str, task: Task, tuning: Tuning, place: Path) -> dict[str, A
     (place / "run").mkdir()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     finetuning.fit(place / "run", model, network.config.num_hidden_layers, batches, loss, score, "ours", tuning, callbacks=[turns])
-    lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    last = next(row for row in reversed(lines) if "epoch" in row)
+    last = LearningCurves(place / "run").read()[-1]
     return {"steps": len(turns.rows), "examples": len(task.targets)} | told(turns.rows) | {name: last[name] for name in ("ours", "theirs")}
 
 
