@@ -37,7 +37,7 @@ from bert4k.tasks import classify, ner
 from bert4k.tasks.shipped import results
 from bert4k.tasks.shipped.rows import ROWS
 from bert4k.tokenizers import Tokenizer
-from bert4k.training import LengthBatches, WarmupDecay
+from bert4k.training import LearningCurves, LengthBatches, WarmupDecay
 from bert4k.tuning import Tuning
 
 EPSILON, BETAS = 1e-6, (0.9, 0.98)  # as in bert4k.training.make_optimizer
@@ -231,7 +231,8 @@ def compare(source: str, task: Task, tuning: Tuning, place: Path) -> dict[str, A
     batches = task.batches(tuning)
     steps = tuning.epochs * len(batches)
     schedule = WarmupDecay(tuning.learning_rate, steps, round(tuning.warmup * steps))
-    reference = Reference(folder, task, *map(np.asarray, model.get_layer("classes").get_weights()), schedule, tuning)
+    kernel, bias = map(np.asarray, model.get_layer("classes").get_weights())
+    reference = Reference(folder, task, kernel, bias, schedule, tuning)
     turns = TakingTurns(batches, reference)
 
     def score() -> dict[str, float]:
@@ -241,8 +242,7 @@ def compare(source: str, task: Task, tuning: Tuning, place: Path) -> dict[str, A
     (place / "run").mkdir()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     finetuning.fit(place / "run", model, network.config.num_hidden_layers, batches, loss, score, "ours", tuning, callbacks=[turns])
-    lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    last = next(row for row in reversed(lines) if "epoch" in row)
+    last = LearningCurves(place / "run").read()[-1]
     return {"steps": len(turns.rows), "examples": len(task.targets)} | told(turns.rows) | {name: last[name] for name in ("ours", "theirs")}
 
 
@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="of each task (resume 3, chnsenticorp 1)")
     parser.add_argument("--tokens", type=int, default=Tuning.tokens, help="tokens of a batch (%(default)s)")
     parser.add_argument("--rate", type=float, default=Tuning.learning_rate, help="learning rate (%(default)s)")
-    parser.add_argument("--limit", type=int, help="at most so many training examples, for a quick look")
+    parser.add_argument("--limit", type=int, help="at most so many examples of a file, for a quick look")
     parser.add_argument(
         "--threads", type=int, help="of both, PyTorch and TensorFlow (what they choose); 1 where other work shares the cores"
     )

@@ -17,7 +17,7 @@ from typing import Any
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import DataError
 
-PACKAGES = ("bert4k", "keras", "tensorflow", "jax", "torch", "numpy", "tokenizers", "jieba", "sacrebleu")
+PACKAGES = ("bert4k", "keras", "tensorflow", "jax", "torch", "transformers", "numpy", "tokenizers", "jieba", "sacrebleu")
 
 
 def provenance() -> dict[str, Any]:

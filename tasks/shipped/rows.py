@@ -38,9 +38,9 @@ class Row:
     most: tuple[int | None, int | None] = (None, None)
     published: str = ""
 
-    def limited(self, train: int | None) -> Row:
-        """The same with at most so many records to learn from."""
-        return self if train is None else replace(self, most=(train, self.most[1]))
+    def limited(self, most: int | None) -> Row:
+        """The same with at most so many records in either part."""
+        return self if most is None else replace(self, most=(most, most))
 
     def prepare(self, data: Path, place: Path) -> tuple[tuple[Path, Path], tuple[int, int]]:
         """The two files, in the folder `place`, and how many records each has."""

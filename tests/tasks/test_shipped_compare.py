@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 
 CHARACTERS = list("的人书好喜欢坏讨厌王明小在北京")
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS]
-TUNING = Tuning(learning_rate=1e-2, epochs=3, tokens=64, dropout=0.0, network_dropout=0.0)
+TUNING = Tuning(learning_rate=1e-2, epochs=3, tokens=48, dropout=0.0, network_dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bert4k.model import Transformer
 
     keras.utils.set_random_seed(1)
-    config = Config(len(VOCABULARY), 16, 2, 2, 32, max_position_embeddings=32, initializer_range=0.2)
+    config = Config(len(VOCABULARY), 16, 1, 2, 32, max_position_embeddings=32, initializer_range=0.2)
     return save(Transformer(config), Tokenizer(VOCABULARY), tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
 def texts(count: int, seed: int) -> list[str]:
-    """Of 2 to 13 characters; every other one has other characters, and a name at its end."""
+    """Of 2 to 9 characters, which are two lengths of batches; every other one has other characters, and a name at its end."""
     random = np.random.default_rng(seed)
     kinds = CHARACTERS[:5], CHARACTERS[5:9]
-    return ["".join(random.choice(kinds[at % 2], random.integers(2, 12))) + "王明" * (at % 2) for at in range(count)]
+    return ["".join(random.choice(kinds[at % 2], random.integers(2, 8))) + "王明" * (at % 2) for at in range(count)]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_the_command(
 
     monkeypatch.setitem(ROWS, "resume", Row("ner", "f1", sentences("names_train.txt", "names_dev.txt"), 1))
     out = tmp_path / "compared.json"
-    flags = ["--only", "resume", "--epochs", "1", "--tokens", "64", "--limit", "12", "--threads", "1"]
+    flags = ["--only", "resume", "--epochs", "1", "--tokens", "64", "--limit", "12"]
     compare.main([str(checkpoint), "--data", str(tmp_path), "--out", str(out), *flags])
     found = json.loads(out.read_text(encoding="utf-8"))
     [name] = [each for each in found if each.startswith("resume on ")]
