@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from bert4k.answering import Passage, Question, question_of
-from bert4k.answering_spans import Evidence
+from bert4k.answering import Evidence, Passage, Question, question_of
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded
 from bert4k.errors import CheckpointError, ConfigError

@@ -3,8 +3,8 @@
     python tests/bench/bench_xla.py                 # a table
     python tests/bench/bench_xla.py --out xla.json  # the same as JSON, with the machine, the versions and the commit
 
-The shipped checkpoint with a head of two classes is trained on batches of 32 texts of 64 tokens: processor seconds of the first step of each of
-four lengths, and the median of later ones, taken in turn with and without XLA.
+The shipped checkpoint with a head of two classes is trained on batches of 32 texts of up to 64 tokens: processor seconds of the first step
+of each of four lengths, and the median of later ones, taken in turn with and without XLA.
 """
 
 import argparse
