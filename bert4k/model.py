@@ -89,7 +89,7 @@ class Transformer(keras.Model):
             inputs = self._make_inputs()
             heads = self.graph(inputs)
         super().__init__(inputs, heads if len(heads) > 1 else next(iter(heads.values())), **kwargs)
-        if jit_compile() is False:  # predict needs no compile()
+        if jit_compile() is False:  # predict needs no compile(), and a compile() of our own would not survive .keras
             self.jit_compile = False
 
     def check_kind(self) -> None:
@@ -376,10 +376,6 @@ class Transformer(keras.Model):
         check_tokens(self.config, inputs)
         check_condition(self.config, inputs.get("condition"))
         return {name: inputs.get(name) for name in known}
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Keras' `compile`; XLA is left out where it does not pay, unless it is asked for (`backend.jit_compile`)."""
-        super().compile(*args, **kwargs | {"jit_compile": jit_compile(kwargs.get("jit_compile", "auto"))})
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As Keras does, after checking the inputs; so do `evaluate` and `predict`."""
