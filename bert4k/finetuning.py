@@ -173,7 +173,8 @@ def fit(
     schedule = WarmupDecay(tuning.learning_rate, steps, round(tuning.warmup * steps))
     falling = layer_rates(layers, tuning.layer_decay) if tuning.layer_decay != 1 and tuning.lora is None else {}
     how: dict[str, Any] = {"weight_decay": tuning.weight_decay, "accumulate": tuning.accumulate, "ema": tuning.ema}
-    trainer.compile(make_optimizer("adamw", schedule, **how, rates=(rates or {}) | falling, dtype=tuning.dtype), loss)
+    optimizer = make_optimizer("adamw", schedule, **how, rates=(rates or {}) | falling, dtype=tuning.dtype)
+    trainer.compile(optimizer, loss, jit_compile=jit_compile())
     curves, best, choose = LearningCurves(run), run / BEST, {"max": max, "min": min}[mode]
     before = [row for row in curves.read() if metric in row] if best.exists() else []
     threshold = choose((row[metric] for row in before), default=None)

@@ -51,6 +51,21 @@ def expected(layer: Attention, x: np.ndarray, allowed: np.ndarray) -> np.ndarray
     return project(layer.output_projection, out)
 
 
+def test_one_operation_gives_what_its_parts_give() -> None:
+    """Where there is one, for outputs and for a query that may look nowhere; dropout, maps and residual scores take the parts."""
+    x, allowed = array(2, 6, HIDDEN), np.tril(np.ones((2, 1, 6, 6), bool))
+    allowed[0, :, 2] = False
+    layer = attention(dropout=0.2)
+    memory = layer.keys_values(x)
+    parts = layer.gather(x, layer.probabilities(x, memory, allowed), memory)
+    np.testing.assert_allclose(numpy(layer(x, allowed)), numpy(parts), atol=1e-5)
+    np.testing.assert_allclose(numpy(layer.attend(x, memory, allowed)), numpy(parts), atol=1e-5)
+    np.testing.assert_allclose(numpy(layer(x, allowed, return_weights=True)[0]), numpy(parts), atol=1e-5)
+    assert np.abs(numpy(layer(x, allowed, training=True)) - numpy(parts)).max() > 1e-2
+    assert layer._fuses() == (keras.backend.backend() == "torch")
+    assert not attention(residual=True)._fuses()
+
+
 def test_attention_is_the_reference() -> None:
     layer, x = attention(), array(2, 6, HIDDEN)
     allowed = np.random.random((2, 1, 6, 6)) < 0.6

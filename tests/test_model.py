@@ -13,6 +13,7 @@ import pytest
 from keras import ops
 
 from bert4k import masks
+from bert4k.backend import jit_compile
 from bert4k.config import Config
 from bert4k.errors import CheckpointError, ConfigError, DataError
 from bert4k.model import OUTPUTS, Transformer
@@ -593,3 +594,14 @@ def test_there_are_no_outputs_beyond_the_last_layer(name: str) -> None:
 def test_an_output_that_is_misspelt() -> None:
     with pytest.raises(ConfigError, match=r"Did you mean 'hidden_0'.*hidden_0 to hidden_1"):
         Transformer(CONFIG, outputs=("hiden_0",))
+
+
+def test_xla_only_where_it_pays() -> None:
+    """On TensorFlow and a CPU it would compile anew for every length; asked for, it comes."""
+    plain = keras.backend.backend() == "tensorflow"  # the machines of the tests have no accelerator
+    assert jit_compile() is (False if plain else "auto")
+    assert jit_compile(True) is True
+    model = Transformer(Config(9, 8, 1, 2, 8))
+    assert not (plain and model.jit_compile)
+    model.compile("sgd", "mse", jit_compile=plain)
+    assert model.jit_compile is plain

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4k.backend import jit_compile, replicas
+from bert4k.backend import replicas
 from bert4k.errors import ConfigError, did_you_mean
 from bert4k.training.objectives import Objective
 from bert4k.training.passes import Batch
@@ -36,10 +36,6 @@ class Trainer(keras.Model):
         self.built = True
         if model.built:
             self._wanted()
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Keras' `compile`; XLA is left out where it does not pay, unless it is asked for (`backend.jit_compile`)."""
-        super().compile(*args, **kwargs | {"jit_compile": jit_compile(kwargs.get("jit_compile", "auto"))})
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.model(inputs, training=training)

@@ -255,14 +255,3 @@ def test_a_trainer_can_be_saved(tmp_path: Path) -> None:
 def test_what_makes_no_sense(make: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         make()
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA compiles on JAX, and never on PyTorch")
-def test_xla_only_where_it_is_asked_for() -> None:
-    """On a CPU, where a new length would be compiled anew."""
-    inputs = keras.Input((3,))
-    trainer = Trainer(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
-    trainer.compile("sgd", "mse")
-    assert trainer.jit_compile is False
-    trainer.compile("sgd", "mse", jit_compile=True)
-    assert trainer.jit_compile is True
