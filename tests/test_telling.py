@@ -114,7 +114,6 @@ def test_what_is_hidden_follows_from_the_seed_and_the_epoch() -> None:
     assert len({hidden(1, 0), hidden(1, 1), hidden(2, 0)}) == 3
 
 
-@pytest.mark.backends
 def test_fit_learns_to_tell(tmp_path: Path) -> None:
     network, _ = finetuning.loaded(str(checkpoint(tmp_path / "model", ("mlm",))), Tuning(), "seq2seq", ("mlm",))
     model, made = teller(network, "seq2seq"), batches(shifted)

@@ -14,6 +14,7 @@ import pytest
 from decoding import reference
 from decoding.conftest import SPECIAL, tiny_model
 from decoding.test_generation import END, FORBIDDEN, alike, rows_of, same, tokens
+from marks import on_backends
 
 import bert4k
 from bert4k import ConfigError, DataError, constraints
@@ -233,8 +234,7 @@ def test_a_batch_equals_each_source_alone(machine: Any, small: Any) -> None:
         alike(alone, together[place : place + 1])
 
 
-@pytest.mark.backends
-@pytest.mark.parametrize("kind", ("one for all", "extracts", "joined"))
+@pytest.mark.parametrize("kind", on_backends(("one for all", "extracts", "joined"), "joined"))
 def test_a_stream_is_what_generate_writes(machine: Any, small: Any, kind: str) -> None:
     for sampler in (SAMPLERS["greedy"], SAMPLERS["sample"]):
         how = {"constraints": KINDS[kind], "max_tokens": LIMIT}

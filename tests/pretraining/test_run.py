@@ -139,7 +139,6 @@ def test_the_finished_model_is_the_average(whole: Path) -> None:
 # Going on. -----------------------------------------------------------------------------------------------------------------------
 
 
-@backends
 def test_stopped_by_the_clock_it_goes_on(whole: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stopping = replace(settings, run=tmp_path, minutes=0.0)
     for reached in (3, 6):
@@ -152,7 +151,6 @@ def test_stopped_by_the_clock_it_goes_on(whole: Path, settings: Settings, tmp_pa
     assert_same_weights(whole, tmp_path)
 
 
-@backends
 def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp_path: Path) -> None:
     assert pretrain(replace(settings, run=tmp_path, minutes=0.0)) is None
     pretrain(replace(settings, run=tmp_path, log_every=4, snapshot_every=1))
@@ -177,7 +175,6 @@ def test_a_run_may_be_prolonged_until_its_rate_falls(settings: Settings, tmp_pat
     assert_same_weights(tmp_path / "at_once", tmp_path / "run")
 
 
-@backends
 def test_a_damaged_snapshot_is_passed_over(whole: Path, settings: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)

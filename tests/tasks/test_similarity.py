@@ -66,7 +66,7 @@ def bad(tmp_path: Path, content: str, name: str = "bad.tsv") -> Path:
     return tmp_path / name
 
 
-@pytest.mark.parametrize("objective", ["cosent", pytest.param("simcse_unsupervised", marks=pytest.mark.backends), "simcse"])
+@pytest.mark.parametrize("objective", ["cosent", "simcse_unsupervised", "simcse"])
 def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.tsv"), tmp_path / "run"
     arguments = common(tmp_path, train, "--kind", "bi", "--objective", objective, "--tuning.network_dropout", "0.1")
