@@ -13,7 +13,22 @@ import linking_toys
 import pytest
 from tiny_runs import checkpoint, run
 
-QUICK = ["--tuning.epochs", "10", "--tuning.learning_rate", "0.01", "--tuning.tokens", "256", "--longest", "32", "--longest_pair", "32"]
+QUICK = [
+    "--tuning.dropout",
+    "0",
+    "--tuning.network_dropout",
+    "0",
+    "--tuning.epochs",
+    "16",
+    "--tuning.learning_rate",
+    "0.01",
+    "--tuning.tokens",
+    "256",
+    "--longest",
+    "32",
+    "--longest_pair",
+    "32",
+]
 ASKED = ["王明在坏京", "的王明在好书小北", "", "的王明在在好书人人"]
 
 
