@@ -259,7 +259,9 @@ def outputs_of(
     if not encoded.lengths():
         return []
     lengths = encoded.lengths()
-    tokens, most = max(tokens, *lengths), bucket(len(lengths))  # a handful is not filled up to a whole batch
+    while tokens > 256 and tokens // 2 >= sum(lengths):  # a handful shall not cost what a whole batch does
+        tokens //= 2
+    tokens, most = max(tokens, *lengths), bucket(len(lengths))
     batches = LengthBatches(lengths, lambda rows, length: (encoded.inputs(rows, length), 0), tokens, most_rows=most, shuffle=False)
     found = []
     if jit_compile() is False:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert4k.answering import pieces
-from bert4k.finetuning import Encoded, outputs_of
+from bert4k.finetuning import Encoded
 from bert4k.linking.prompts import Row
 from bert4k.tokenizers import Tokenizer
 
@@ -41,14 +41,6 @@ def rows_of(rows: Sequence[Row], pad_id: int, features: Sequence[NDArray[np.floa
     named = {"named": [each.named for each in rows]}
     more = {} if features is None else {"features": features}
     return Rows([each.token_ids for each in rows], [each.segment_ids for each in rows], pad_id, named, more)
-
-
-def read_rows(model: Any, rows: Encoded, read: Any = None) -> list[Any]:
-    """`finetuning.outputs_of`, in smaller batches where there are few rows: a single text shall not cost what hundreds do."""
-    total, most = sum(rows.lengths()), 8192
-    while most > 256 and most // 2 >= total:
-        most //= 2
-    return outputs_of(model, rows, most, read)
 
 
 class Piece(NamedTuple):
