@@ -153,7 +153,7 @@ class Attention(keras.layers.Layer):
             source, source_position_ids = x, position_ids
         places = None if position_ids is None else Places(position_ids, source_position_ids)
         memory = self.keys_values(source, source_position_ids)
-        if self._fuses() and not return_weights and (self.dropout is None or not training):
+        if self._fuses(memory.keys) and not return_weights and (self.dropout is None or not training):
             return self.attend(x, memory, allowed, places)
         with summed_scores(before) as scores:
             weights = self.probabilities(x, memory, allowed, places)
@@ -195,16 +195,16 @@ class Attention(keras.layers.Layer):
 
     def attend(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """The outputs [B, L, H] of queries x [B, L, H] that look at `memory` [B, N, K, D]; allowed bool [B, 1, L, K]. Without dropout."""
-        if self._fuses():
+        if self._fuses(memory.keys):
             query = self.scaled_query(x, places and places.queries)
             return self.outcome(x, fused_attention(query, *memory, self.positions.seen(allowed, places)))
         return self.gather(x, self.probabilities(x, memory, allowed, places), memory, places)
 
-    def _fuses(self) -> bool:
-        """Whether weights and sums are one operation: where the backend has it, and scores are products of queries and keys alone."""
+    def _fuses(self, keys: Any) -> bool:
+        """Whether weights and sums are one operation: the backend has it for such keys, and scores are but products of queries and keys."""
         positions = type(self.positions)
         plain = positions.scores is Positions.scores and positions.values is Positions.values
-        return attention_fuses() and plain and type(self) is Attention and not self.residual
+        return attention_fuses(keys) and plain and type(self) is Attention and not self.residual
 
     def probabilities(self, x: Any, memory: KeysValues, allowed: Any, places: Places | None = None) -> Any:
         """How much each query of x [B, L, H] looks at each key of `memory`: [B, N, L, K], as `attention_weights` gives them."""

@@ -62,8 +62,20 @@ def test_one_operation_gives_what_its_parts_give() -> None:
     np.testing.assert_allclose(numpy(layer.attend(x, memory, allowed)), numpy(parts), atol=1e-5)
     np.testing.assert_allclose(numpy(layer(x, allowed, return_weights=True)[0]), numpy(parts), atol=1e-5)
     assert np.abs(numpy(layer(x, allowed, training=True)) - numpy(parts)).max() > 1e-2
-    assert layer._fuses() == (keras.backend.backend() == "torch")
-    assert not attention(residual=True)._fuses()
+    assert layer._fuses(memory.keys) == (keras.backend.backend() == "torch")
+    assert not attention(residual=True)._fuses(memory.keys)
+
+
+def test_gradients_in_sixteen_bits_take_the_parts() -> None:
+    """They are several times as fast as the one operation of PyTorch; what is only read takes that."""
+    if keras.backend.backend() != "torch":
+        pytest.skip("only PyTorch has attention as one operation")
+    import torch
+
+    layer, x = attention(dtype="mixed_bfloat16"), array(2, 6, HIDDEN)
+    assert not layer._fuses(layer.keys_values(x).keys)
+    with torch.no_grad():
+        assert layer._fuses(layer.keys_values(x).keys)
 
 
 def test_attention_is_the_reference() -> None:

@@ -165,28 +165,29 @@ ROWS = {
         "ner",
         "f1",
         sentences("ner_weibo/weiboNER_2nd_conll.train.gz", "ner_weibo/weiboNER_2nd_conll.dev", without_place),
-        10,
+        8,
         published=LATTICE.format(58.79),
     ),
-    "resume": Row("ner", "f1", sentences("ner_resume/train.char.bmes.gz", "ner_resume/dev.char.bmes"), 6, published=LATTICE.format(94.46)),
+    "resume": Row("ner", "f1", sentences("ner_resume/train.char.bmes.gz", "ner_resume/dev.char.bmes"), 4, published=LATTICE.format(94.46)),
     "cluener": Row(
         "ner",
         "f1",
         two_files("ner_cluener/train.jsonl.gz", "ner_cluener/dev.jsonl"),
-        4,
+        3,
         suffix=".jsonl",
+        most=(5000, None),
         published="79.34 by RoBERTa-wwm-ext-large with a CRF (github.com/hemingkx/CLUENER2020)",
     ),
-    "msra": Row("ner", "f1", msra, 2, most=(10_000, None), published=LATTICE.format(93.18)),
+    "msra": Row("ner", "f1", msra, 2, most=(5000, 1000), published=LATTICE.format(93.18)),
     "couplets": Row("seq2seq", "bleu", human_couplets, 6, {"metric": "bleu", "prefix": "[COUPLET]", "longest_source": 40}),
     "lcsts": Row("seq2seq", "rouge_l", one_file("s2s_lcsts/data_set.txt", lambda line: cells(line, 3, 2), 100), 8, {"prefix": "[TITLE]"}),
-    "csl": Row("seq2seq", "rouge_l", one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100), 8, {"prefix": "[TITLE]"}),
-    "translation": Row("seq2seq", "bleu", translations, 3, {"metric": "bleu", "prefix": "[TRANSLATE]"}, most=(4000, 500)),
+    "csl": Row("seq2seq", "rouge_l", one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100), 4, {"prefix": "[TITLE]"}),
+    "translation": Row("seq2seq", "bleu", translations, 3, {"metric": "bleu", "prefix": "[TRANSLATE]"}, most=(4000, 200)),
     "sts_b_zh": Row(
         "similarity",
         "spearman",
         two_files("sts_b_zh/cnsd-sts-train.txt.gz", "sts_b_zh/cnsd-sts-dev.txt", lambda line: cells(line, 1, 2, 3, between="||")),
-        4,
+        3,
         {"kind": "bi"},
     ),
     "atec": Row(
@@ -200,10 +201,13 @@ ROWS = {
         {"longest": 48},
         ".tsv",
         "text\tlabel",
+        most=(10_000, 2000),
     ),
-    "chnsenticorp": Row("classify", "accuracy", reviews("chnsenticorp"), 2, published=UER.format(PUBLISHED["chnsenticorp"])),
+    "chnsenticorp": Row(
+        "classify", "accuracy", reviews("chnsenticorp"), 2, most=(4000, None), published=UER.format(PUBLISHED["chnsenticorp"])
+    ),
     "book_review": Row(
-        "classify", "accuracy", reviews("book_review"), 2, most=(10_000, None), published=UER.format(PUBLISHED["book_review"])
+        "classify", "accuracy", reviews("book_review"), 2, most=(5000, 2000), published=UER.format(PUBLISHED["book_review"])
     ),
     "novel": Row("language_model", "perplexity", novel, 2, most=(40, None)),
 }
