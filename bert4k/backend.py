@@ -49,6 +49,16 @@ def fused_attention(query: Any, keys: Any, values: Any, allowed: Any) -> Any:
     return torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=allowed, scale=1.0)
 
 
+def affine(x: Any, kernel: Any, bias: Any) -> Any:
+    """x [..., I] times kernel [I, O], plus bias [O]: one operation on PyTorch, which else goes over the result once more on a CPU."""
+    if keras.backend.backend() != "torch":
+        return ops.add(ops.matmul(x, kernel), bias)
+    import torch
+
+    kernel, bias = ops.convert_to_tensor(kernel), ops.convert_to_tensor(bias)
+    return torch.nn.functional.linear(ops.convert_to_tensor(x, kernel.dtype), kernel.T, bias)
+
+
 def jit_compile(asked: bool | str | None = "auto") -> bool | str | None:
     """What to give Keras as `jit_compile`, where that is `asked` for. XLA compiles anew for each shape of a batch: on TensorFlow and a CPU
     for 6 to 11 s of processor time at each length of the shipped checkpoint, for steps that take a tenth less than those of tf.function,

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from bert4k import masks
-from bert4k.backend import attention_fuses, fused_attention
+from bert4k.backend import affine, attention_fuses, fused_attention
 from bert4k.beside import current_condition, current_scores, summed_scores
 from bert4k.errors import DataError
 from bert4k.positions import Absolute, Places, Positions
@@ -109,7 +109,7 @@ class Attention(keras.layers.Layer):
     def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
         # A clone each: one random initializer used twice gives the same values twice.
         first = self.initializer.clone()
-        return keras.layers.Dense(units, activation, self.use_bias, first, dtype=self.dtype_policy, name=name)
+        return Dense(units, activation, self.use_bias, first, dtype=self.dtype_policy, name=name)
 
     def build(self, x_shape: tuple[int | None, ...]) -> None:
         for projection in (self.query, self.key, self.value):
@@ -419,6 +419,17 @@ class ConditionalNormalization(keras.layers.LayerNormalization):
             name: keras.initializers.serialize(getattr(self, name)) for name in ("gamma_kernel_initializer", "beta_kernel_initializer")
         }
         return super().get_config() | {"condition_size": self.condition_size} | first
+
+
+@keras.saving.register_keras_serializable("bert4k")
+class Dense(keras.layers.Dense):
+    """Keras' dense layer, with product and bias in one operation where the backend has it."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if self.bias is None:
+            return super().call(inputs, training=training)
+        x = affine(inputs, self.kernel, self.bias)
+        return x if self.activation is None else self.activation(x)
 
 
 @keras.saving.register_keras_serializable("bert4k")

@@ -12,7 +12,7 @@ import keras
 from bert4k.config import Config
 from bert4k.disentangled import DisentangledAttention, Distances
 from bert4k.gated_attention import GatedAttention
-from bert4k.layers import ACTIVATIONS, Attention, ConditionalNormalization, RootMeanSquareNormalization, UnitNormalization
+from bert4k.layers import ACTIVATIONS, Attention, ConditionalNormalization, Dense, RootMeanSquareNormalization, UnitNormalization
 from bert4k.positions import Bucketed, in_attention
 
 NORMS: dict[str, Callable[..., keras.layers.Layer]] = {
@@ -52,7 +52,7 @@ class Maker:
         return keras.initializers.TruncatedNormal(stddev=self.config.initializer_range)
 
     def dense(self, name: str, units: int, activation: Any = None, use_bias: bool = True) -> None:
-        self.add(keras.layers.Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=self.random())
+        self.add(Dense, name, units, activation=activation, use_bias=use_bias, kernel_initializer=self.random())
 
     def norm(self, name: str) -> None:
         if self.config.condition_size:

@@ -61,6 +61,15 @@ class _Extras(keras.optimizers.Optimizer):
     def _share_of(self, path: str) -> float:
         return next((share for pattern, share in (self.rates or {}).items() if re.search(pattern, path)), 1.0)
 
+    def _clip_gradients(self, grads: Any) -> Any:
+        if not self.global_clipnorm or keras.backend.backend() != "torch":
+            return super()._clip_gradients(grads)
+        import torch
+
+        norm = torch.nn.utils.get_total_norm(grads)  # Keras squares every gradient in a copy
+        scale = torch.clamp(self.global_clipnorm / norm, max=1.0) + (norm - norm)  # not a number where the norm is none
+        return [each * scale for each in grads]
+
     def _by_share(self, *columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows of `columns`, of which the last are variables, by their share of the learning rate, which is set meanwhile."""
         shares = [self._shares[self._var_key(each)] for each in columns[-1]] if self.rates else [1.0] * len(columns[-1])

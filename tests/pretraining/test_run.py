@@ -161,7 +161,7 @@ def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp
 def test_a_run_may_be_prolonged_until_its_rate_falls(settings: Settings, tmp_path: Path) -> None:
     def ending(steps: int, decay_steps: int) -> Settings:
         how = replace(settings.optimizer, warmup_steps=1, decay_steps=decay_steps, ema=None)
-        return replace(settings, run=tmp_path / "run", steps=steps, optimizer=how)
+        return replace(settings, run=tmp_path / "run", steps=steps, optimizer=how, evaluate_every=99)
 
     assert pretrain(replace(ending(4, 1), minutes=0.0)) is None  # it falls from step 3 on, and that is where it stands
     assert pretrain(replace(ending(12, 2), minutes=0.0)) is None  # now it stands at 6

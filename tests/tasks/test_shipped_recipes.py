@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_runs import checkpoint
 
 from bert4k.tasks.shipped import recipes
 from bert4k.tasks.shipped.recipes import ROWS
@@ -48,17 +49,18 @@ def test_what_is_held_out_does_not_depend_on_the_order() -> None:
 
 
 def test_it_measures_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [f"{label}\t{text}" for label, text in zip("好坏" * 8, ["春风", "秋雨"] * 8, strict=True)]
+    lines = [f"{label}\t{text}" for label, text in zip("好坏" * 8, ["人书", "北京"] * 8, strict=True)]
     (tmp_path / "small.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    row = Row("classify", "accuracy", two_files("small.txt", "small.txt"), 8, {"longest": 16})
+    row = Row("classify", "accuracy", two_files("small.txt", "small.txt"), 6, {"longest": 16})
+    model = checkpoint(tmp_path / "tiny")
     monkeypatch.setitem(ROWS, "small", row)
     out = tmp_path / "recipes.json"
 
     def measure(*flags: str) -> dict[str, object]:
-        recipes.main(["wenbai", "--data", str(tmp_path), "--out", str(out), "--only", "small", *flags])
+        recipes.main([str(model), "--data", str(tmp_path), "--out", str(out), "--only", "small", *flags])
         return json.loads(out.read_text(encoding="utf-8"))["small"]
 
-    found = measure("--seeds", "1", "--rate", "2e-3")
+    found = measure("--seeds", "1", "--rate", "2e-2")
     assert found["checkpoint"]["mean"] == found["runs"][0]["accuracy"] == 100  # two texts, two labels
     assert [each["start"] for each in found["runs"]] == ["checkpoint", "scratch"]
     assert found["checkpoint"]["spread"] == 0 and (found["train"], found["dev"]) == (16, 16)
@@ -71,7 +73,7 @@ def test_it_measures_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return {"start": start, "seed": seed, "accuracy": 50.0, "epoch": 1, "seconds": 1.0, "made": {}}
 
     monkeypatch.setattr(recipes, "run", run)
-    found = measure("--seeds", "1", "2", "--rate", "2e-3")
+    found = measure("--seeds", "1", "2", "--rate", "2e-2")
     assert made == [2, 2] and found["checkpoint"]["of_seeds"] == [100, 50] and found["checkpoint"]["mean"] == 75
     assert len(measure("--seeds", "1", "--rate", "1e-3")["runs"]) == 2  # made otherwise: anew
     assert made == [2, 2, 1, 1]
