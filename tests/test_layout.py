@@ -19,10 +19,10 @@ ORDER = """
     errors reading chinese quiet progress transfer archives families config backend beside masks canvas scores pictures positions layers
     gated_attention disentangled convolution parts blocks model encoder_decoder checkpoints nearest tokenizers decoding attention_maps
     losses structured training pretraining telling answering retrieval pretrained surgery assembly download hub fidelity recipe tuning
-    finetuning linking reading_comprehension tasks asking cli __main__
+    finetuning linking reading_comprehension tasks asking commands cli __main__
 """.split()
 # These use the library as its users do, by its public names.
-AT_THE_TOP = {"tasks", "asking", "cli", "__main__"}
+AT_THE_TOP = {"tasks", "asking", "commands", "cli", "__main__"}
 # Name tables are data about checkpoints; they know no model.
 PRETRAINED_MAY_IMPORT = {"errors", "config", "families", "checkpoints", "pretrained"}
 
