@@ -15,6 +15,7 @@ from bert4k import masks
 from bert4k.backend import affine, attention_fuses, fused_attention
 from bert4k.beside import current_condition, current_scores, summed_scores
 from bert4k.errors import DataError
+from bert4k.memory import written
 from bert4k.positions import Absolute, Places, Positions
 
 # Added to a score where the query may not look. Finite, so that a row which may look nowhere gives no NaN; it is added in
@@ -42,17 +43,6 @@ class KeysValues(NamedTuple):
 
     keys: Any
     values: Any
-
-
-def written(memory: Any, slots: Any, new: Any) -> Any:
-    """`memory` [B, N, M, D] with `new` [B, N, X, D] at `slots`, int32 [B, X].
-
-    As a scatter into rows of D numbers, which JAX does in place where nobody needs the old memory any more."""
-    rows, heads, room, size = memory.shape
-    first = ops.reshape(ops.arange(rows * heads, dtype="int32") * room, (rows, heads, 1))
-    index = ops.reshape(first + slots[:, None], (-1, 1))
-    flat = ops.scatter_update(ops.reshape(memory, (-1, size)), index, ops.reshape(new, (-1, size)))
-    return ops.reshape(flat, memory.shape)
 
 
 def attention_weights(scores: Any, allowed: Any) -> Any:

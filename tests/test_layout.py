@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 
 # The layout of the design, top to bottom: each part imports only parts above it (and, within a folder, never in a circle).
 ORDER = """
-    errors reading chinese quiet progress transfer archives families config backend beside masks canvas scores pictures positions layers
-    gated_attention disentangled convolution parts blocks model encoder_decoder checkpoints nearest tokenizers decoding attention_maps
-    losses structured training pretraining telling answering retrieval pretrained surgery assembly download hub fidelity recipe tuning
-    finetuning linking reading_comprehension tasks asking commands cli __main__
+    errors reading chinese quiet progress transfer archives families config backend beside memory masks canvas scores pictures positions
+    layers gated_attention disentangled convolution parts blocks model encoder_decoder checkpoints nearest tokenizers decoding
+    attention_maps losses structured training pretraining telling answering retrieval pretrained surgery assembly download hub fidelity
+    recipe tuning finetuning linking reading_comprehension tasks asking commands cli __main__
 """.split()
 # These use the library as its users do, by its public names.
 AT_THE_TOP = {"tasks", "asking", "commands", "cli", "__main__"}

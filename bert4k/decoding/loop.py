@@ -30,6 +30,7 @@ from bert4k.decoding.lookup import proposed
 from bert4k.decoding.rules import Rules
 from bert4k.decoding.samplers import Book, Hypotheses, Sampler, keep, last_tokens, pick
 from bert4k.layers import Attention, KeysValues
+from bert4k.memory import empty, written_over
 from bert4k.model import Transformer
 from bert4k.positions import Places
 
@@ -164,7 +165,7 @@ class Program:
         rows, width = request.token_ids.shape[0], self.sampler.width
         log_probs = ops.repeat(log_probs[:, None], width, axis=1)
         cache = tuple(
-            KeysValues(*(ops.zeros((rows, x.shape[1], width * self.slots, x.shape[3]), x.dtype) for x in layer)) for layer in sources.cache
+            KeysValues(*(empty((rows, x.shape[1], width * self.slots, x.shape[3]), x.dtype) for x in layer)) for layer in sources.cache
         )
         writer = ops.broadcast_to(ops.arange(width, dtype="int32")[:, None], (rows, width, self.slots))
         at = languages.begin(request.language, width) if request.language else ()
@@ -216,8 +217,9 @@ class Program:
 
     def whole(self, request: Request) -> Hypotheses:
         """From the sources to the finished hypotheses, with the loop inside the graph."""
-        sources, state = self.begin(request)
-        state = repeat_while(lambda state: self.unfinished(request, state), lambda state: self.advance(request, sources, state), state)
+        with written_over():
+            sources, state = self.begin(request)
+            state = repeat_while(lambda state: self.unfinished(request, state), lambda state: self.advance(request, sources, state), state)
         return self.sampler.result(state.book)
 
 

@@ -179,10 +179,20 @@ ROWS = {
         published="79.34 by RoBERTa-wwm-ext-large with a CRF (github.com/hemingkx/CLUENER2020)",
     ),
     "msra": Row("ner", "f1", msra, 2, most=(5000, 1000), published=LATTICE.format(93.18)),
-    "couplets": Row("seq2seq", "bleu", human_couplets, 4, {"metric": "bleu", "prefix": "[COUPLET]", "longest_source": 40}),
-    "lcsts": Row("seq2seq", "rouge_l", one_file("s2s_lcsts/data_set.txt", lambda line: cells(line, 3, 2), 100), 8, {"prefix": "[TITLE]"}),
-    "csl": Row("seq2seq", "rouge_l", one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100), 3, {"prefix": "[TITLE]"}),
-    "translation": Row("seq2seq", "bleu", translations, 2, {"metric": "bleu", "prefix": "[TRANSLATE]"}, most=(4000, 200)),
+    "couplets": Row(
+        "seq2seq", "dev_loss", human_couplets, 4, {"metric": "dev_loss", "prefix": "[COUPLET]", "longest_source": 40, "judged": 20}
+    ),
+    "lcsts": Row(
+        "seq2seq",
+        "rouge_l",
+        one_file("s2s_lcsts/data_set.txt", lambda line: cells(line, 3, 2), 100),
+        6,
+        {"prefix": "[TITLE]", "judged": 50},
+    ),
+    "csl": Row(
+        "seq2seq", "rouge_l", one_file("s2s_csl/ts_dev.tsv.gz", lambda line: cells(line, 1, 2), 100), 3, {"prefix": "[TITLE]", "judged": 50}
+    ),
+    "translation": Row("seq2seq", "bleu", translations, 2, {"metric": "bleu", "prefix": "[TRANSLATE]", "judged": 50}, most=(4000, 200)),
     "sts_b_zh": Row(
         "similarity",
         "spearman",
