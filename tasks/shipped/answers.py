@@ -61,13 +61,13 @@ def dgcnn(reader: str, epochs: int, rate: float, rows: int, second_stage: int = 
 
 
 SYSTEMS = {
-    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 16, 2e-4, 32, second_stage=4, overlap=False),
-    "DGCNN, characters": dgcnn("dgcnn_characters", 16, 2e-4, 32, second_stage=4),
-    "DGCNN, characters and words": dgcnn("dgcnn_words", 16, 2e-4, 32, second_stage=4),
+    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 8, 2e-4, 32, second_stage=2, overlap=False),
+    "DGCNN, characters": dgcnn("dgcnn_characters", 8, 2e-4, 32, second_stage=2),
+    "DGCNN, characters and words": dgcnn("dgcnn_words", 8, 2e-4, 32, second_stage=2),
     "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16, frozen=True),
     "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16),
     "half pointers on the checkpoint": dgcnn("joint", 5, RATE, 16),
-    "[MASK]s on the checkpoint": System("mlm_qa", 3, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
+    "[MASK]s on the checkpoint": System("mlm_qa", 2, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
 }
 
 
