@@ -52,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # Recipes of bert4k.tasks that are commands, with what they do.
 RECIPES = {"pretrain": "Pretrain a transformer on plain text, or go on after it was stopped or killed."}
 # Those of one task, for `bert4k train`: a module each with Settings, train, evaluate and predict.
-TASKS = tuple("classify dgcnn_qa entity_linking language_model mlm_qa multiple_choice ner relation_extraction seq2seq similarity".split())
+TASKS = tuple(
+    """
+    classify dgcnn_qa entity_linking generative_qa language_model mlm_qa multiple_choice ner relation_extraction seq2seq similarity
+    """.split()
+)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -212,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--nearest", type=int, default=10, metavar="N", help="texts of the file for each text")
     added.add_argument("--json", action="store_true", help="one JSON object a line")
 
-    added = command(ask, "Answer questions from a folder of texts, with the evidence, by a run of `bert4k train dgcnn_qa` or mlm_qa.")
+    added = command(ask, "Answer questions from a folder of texts, with the evidence, by a run of dgcnn_qa, generative_qa or mlm_qa.")
     added.add_argument("corpus", type=Path, help="folder of .txt, .md and .gz files, or one file; an index is kept in it")
     added.add_argument("texts", nargs="+", metavar="QUESTION", help="question; - reads lines from standard input")
     added.add_argument("--run", dest="model", type=Path, required=True, metavar="RUN", help="folder of the run")

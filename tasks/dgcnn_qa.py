@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bert4k.answering import Question, answer_scores, question_of_line, read_questions
+from bert4k.answering import Question, answer_scores, question_of_line, read_questions, write_report
 from bert4k.errors import ConfigError, DataError
 from bert4k.recipe import setting
 from bert4k.tuning import RecipeSettings, Tuning
@@ -262,18 +262,9 @@ def fit(settings: Settings, model: keras.Model, network: Transformer | None, bat
 
 
 def report(folder: Path, path: Path, found: Sequence[Evidence], questions: Sequence[Question]) -> None:
-    """report.md, the scores and some answers, and answers.jsonl, all of them with their evidence."""
-    import json
-
-    from bert4k.finetuning import write_text
-
-    scores = score(found, questions)
-    lines = [f"# {path.name}: {len(questions):,} questions", "", f"| {' | '.join(scores)} |", f"|{'---:|' * len(scores)}"]
-    lines += [f"| {' | '.join(f'{value:.2%}' for value in scores.values())} |", ""]
+    """report.md and answers.jsonl, with the evidence."""
     rows = [told(question, each) | {"right": list(question.answers)} for question, each in zip(questions, found, strict=True)]
-    lines += [f"    {row['question']}  {row['answer'] or '-'}  ({' / '.join(row['right']) or '-'})" for row in rows[:20]]
-    write_text(folder / "report.md", "\n".join(lines) + "\n")
-    write_text(folder / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_report(folder, path, score(found, questions), rows)
 
 
 def told(question: Question, found: Evidence) -> dict[str, Any]:

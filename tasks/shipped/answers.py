@@ -67,6 +67,7 @@ SYSTEMS = {
     "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16, frozen=True),
     "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16),
     "half pointers on the checkpoint": dgcnn("joint", 5, RATE, 16),
+    "UniLM on the checkpoint": System("generative_qa", 2, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
     "[MASK]s on the checkpoint": System("mlm_qa", 2, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
 }
 
