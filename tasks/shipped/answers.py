@@ -33,6 +33,7 @@ from bert4k.answering import Evidence, Question, read_questions, scores_of_kinds
 from bert4k.errors import DataError
 from bert4k.hub import locate
 from bert4k.reading_comprehension.spans import calibrated, silenced
+from bert4k.recipe import same_settings
 from bert4k.tasks.shipped import results
 from bert4k.tasks.shipped.questions import LONGEST_ANSWER, SOURCES
 from bert4k.tasks.shipped.rows import some
@@ -54,19 +55,19 @@ class System:
 RATE = 4e-4  # of the weights of a checkpoint
 
 
-def dgcnn(reader: str, epochs: int, rate: float, rows: int, second_stage: int = 0, **settings: Any) -> System:
+def dgcnn(reader: str, epochs: int, rate: float, rows: int, **settings: Any) -> System:
     """A reader of dgcnn_qa. The average of its weights is over fewer steps than by default, since there are few."""
-    how = {"reader": reader, "longest_answer": LONGEST_ANSWER, "second_stage": second_stage, "rows": rows}
+    how = {"reader": reader, "longest_answer": LONGEST_ANSWER, "second_stage": 0, "rows": rows}
     return System("dgcnn_qa", epochs, how | settings, {"learning_rate": rate, "ema": 0.99})
 
 
 SYSTEMS = {
-    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 8, 2e-4, 32, second_stage=2, overlap=False),
-    "DGCNN, characters": dgcnn("dgcnn_characters", 8, 2e-4, 32, second_stage=2),
-    "DGCNN, characters and words": dgcnn("dgcnn_words", 8, 2e-4, 32, second_stage=2),
-    "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16, frozen=True),
-    "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 5, RATE, 16),
-    "half pointers on the checkpoint": dgcnn("joint", 5, RATE, 16),
+    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 6, 2e-4, 32, overlap=False),
+    "DGCNN, characters": dgcnn("dgcnn_characters", 6, 2e-4, 32),
+    "DGCNN, characters and words": dgcnn("dgcnn_words", 6, 2e-4, 32),
+    "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 4, RATE, 16, frozen=True),
+    "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 4, RATE, 16),
+    "half pointers on the checkpoint": dgcnn("joint", 4, RATE, 16),
     "UniLM on the checkpoint": System("generative_qa", 2, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
     "[MASK]s on the checkpoint": System("mlm_qa", 2, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
 }
@@ -117,9 +118,10 @@ def run(system: System, place: Path, model: str, seed: int, dtype: str) -> dict[
         own = Path(folder) / "run"
         own.mkdir()
         settings = recipe.Settings(run=own, train=[place / "train_2.jsonl"], dev=place / "dev_10.jsonl", model=model, **system.settings)
-        tuning = replace(settings.tuning, epochs=system.epochs, seed=seed, dtype=dtype, **system.tuning)
+        settings = replace(settings, tuning=replace(settings.tuning, epochs=system.epochs, seed=seed, dtype=dtype, **system.tuning))
+        same_settings(settings, own / "settings.json", (), recipe=system.recipe)  # as the command line does
         began = time.perf_counter()
-        told = recipe.train(replace(settings, tuning=tuning))
+        told = recipe.train(settings)
         seconds = time.perf_counter() - began
         reader = recipe.QA.load(own)
         found = {str(count): judge(reader, place, count) for count in PASSAGES}
