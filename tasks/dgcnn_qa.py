@@ -12,7 +12,9 @@ Files are those of `bert4k.answering`. Readers, which have labels, decoding, vot
     dgcnn_encoder     what a checkpoint makes of the tokens, question and passage apart: a passage is encoded without knowing the question
     joint             a checkpoint reads both together; no DGCNN
 
-In every epoch each question meets one of its passages. After Su's DGCNN (kexue.fm, archives 5409 and 6906).
+The first three see the question as one vector, which is little among ten passages; so, unless --overlap false, they are told of each token
+of a passage what it has in common with the question. In every epoch each question meets one of its passages. After Su's DGCNN (kexue.fm,
+archives 5409 and 6906).
 """
 
 from __future__ import annotations
@@ -122,7 +124,8 @@ def build(settings: Settings, representation: Representation | None = None) -> t
 
     tuning = settings.tuning
     dropout = keras.layers.Dropout(tuning.dropout)
-    shared = {"passage_overlap": keras.Input((None, FEATURES), name="passage_overlap")} if settings.overlap else {}
+    with_overlap = settings.overlap if representation is None else representation.overlap
+    shared = {"passage_overlap": keras.Input((None, FEATURES), name="passage_overlap")} if with_overlap else {}
     if isinstance(representation, Characters):
         set_seed(tuning.seed)
         common: dict[str, Any] = {"dtype": tuning.dtype}
