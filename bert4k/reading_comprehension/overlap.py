@@ -1,7 +1,7 @@
 """What the tokens of a passage have in common with the question, as numbers: the features by which Su's first DGCNN (2018, kexue.fm archive
 5409) compares the two, made without a network.
 
-    asked, given = codes("白云山海拔多少米", ends), codes("主峰海拔382米", ends)
+    asked, given = codes("白云山海拔多少米", places), codes("主峰海拔382米", others)     # where their tokens stand
     overlap(asked, given, slice(0, 9))                                  # float16 [9, 4], from 0 to 1
 
 Of each token: is it in the question; is it, with a neighbour, a pair of the question (海拔: most words have two characters, so no segmenter
@@ -35,7 +35,7 @@ def _code(token: str) -> int:
 
 
 def codes(text: str, places: NDArray[np.int32]) -> Codes:
-    """Those of the tokens of a text, which stand at `places` [n, 2] in it: uint64 [n], below 2 ** 32."""
+    """The numbers of the tokens of a text, which stand at `places` [n, 2] in it: uint64 [n], below 2 ** 32."""
     return np.fromiter((_code(text[start:end]) for start, end in places.tolist()), np.uint64, len(places))
 
 
