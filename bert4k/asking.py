@@ -25,7 +25,7 @@ class Reader(Protocol):
 def reader_of(task: ModuleType, run: Path) -> Reader:
     """What a run of `bert4k train` has become, by its recipe. Raises `ConfigError` for one that answers no questions."""
     if not hasattr(task, "QA"):
-        raise ConfigError(f"{run} is a run of {task.__name__.rpartition('.')[2]}. Asking needs one of dgcnn_qa or mlm_qa.")
+        raise ConfigError(f"{run} is a run of {task.__name__.rpartition('.')[2]}. Asking needs one of dgcnn_qa, generative_qa or mlm_qa.")
     reader: Reader = task.QA.load(run)
     return reader
 

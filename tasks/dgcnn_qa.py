@@ -12,7 +12,9 @@ Files are those of `bert4k.answering`. Readers, which have labels, decoding, vot
     dgcnn_encoder     what a checkpoint makes of the tokens, question and passage apart: a passage is encoded without knowing the question
     joint             a checkpoint reads both together; no DGCNN
 
-In every epoch each question meets one of its passages. After Su's DGCNN (kexue.fm, archives 5409 and 6906).
+The first three see the question as one vector, which is little among ten passages; so, unless --overlap false, they are told of each token
+of a passage what it has in common with the question. In every epoch each question meets one of its passages. After Su's DGCNN (kexue.fm,
+archives 5409 and 6906).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bert4k.answering import Question, answer_scores, question_of_line, read_questions
+from bert4k.answering import Question, answer_scores, question_of_line, read_questions, write_report
 from bert4k.errors import ConfigError, DataError
 from bert4k.recipe import setting
 from bert4k.tuning import RecipeSettings, Tuning
@@ -68,6 +70,7 @@ class Settings(RecipeSettings):
     second_stage: int = setting(10, "epochs that follow, from the best weights, at a tenth of the learning rates; 0: none")
     head_rate: float = setting(5.0, "learning rate of all that is not of the checkpoint, as a multiple of tuning.learning_rate")
     units: int = setting(128, "of DGCNN: width of its layers")
+    overlap: bool = setting(True, "of DGCNN: tell of each token of a passage what it has in common with the question")
     frozen: bool = setting(False, "of dgcnn_encoder: leave the checkpoint as it is")
     least_count: int = setting(4, "of characters (and of words learnt here): those that come so often in training have a number")
     vectors: Path | None = setting(None, "of dgcnn_words: word vectors in word2vec's format, binary if .bin; without, they are learnt")
@@ -104,7 +107,7 @@ def encode(questions: Sequence[Question], settings: Settings, run: Path) -> Repr
             found.save(kept)
         vectors = read_word_vectors(kept)
         print(f"{len(vectors.words):,} word vectors of {vectors.width} numbers", file=sys.stderr)
-    return Characters.counted(texts, settings.least_count, settings.longest_question, settings.longest, vectors)
+    return Characters.counted(texts, settings.least_count, settings.longest_question, settings.longest, vectors, settings.overlap)
 
 
 def build(settings: Settings, representation: Representation | None = None) -> tuple[keras.Model, Transformer | None, Representation]:
@@ -117,9 +120,12 @@ def build(settings: Settings, representation: Representation | None = None) -> t
     from bert4k.backend import set_seed
     from bert4k.reading_comprehension.dgcnn import DGCNN, PassagePointers
     from bert4k.reading_comprehension.inputs import Characters, Joint, Separate
+    from bert4k.reading_comprehension.overlap import FEATURES
 
     tuning = settings.tuning
     dropout = keras.layers.Dropout(tuning.dropout)
+    with_overlap = settings.overlap if representation is None else representation.overlap
+    shared = {"passage_overlap": keras.Input((None, FEATURES), name="passage_overlap")} if with_overlap else {}
     if isinstance(representation, Characters):
         set_seed(tuning.seed)
         common: dict[str, Any] = {"dtype": tuning.dtype}
@@ -132,8 +138,8 @@ def build(settings: Settings, representation: Representation | None = None) -> t
             given = {name: given[name] + project(words[name]) for name in inputs}
             inputs |= {f"{name}_words": each for name, each in words.items()}
         reader = DGCNN(settings.units, tuning.dropout, name="reader", **common)
-        told = reader(dropout(given["question"]), real["question"], dropout(given["passage"]), real["passage"])
-        return keras.Model(inputs, told), None, representation
+        told = reader(dropout(given["question"]), real["question"], dropout(given["passage"]), real["passage"], *shared.values())
+        return keras.Model(inputs | shared, told), None, representation
     if settings.reader == "joint":
         network, tokenizer, inputs, x, _ = finetuning.body(settings.model, tuning)
         room = _room(settings, network, settings.longest_question + 3)
@@ -149,11 +155,8 @@ def build(settings: Settings, representation: Representation | None = None) -> t
         row = {"token_ids": ids, "segment_ids": ops.zeros_like(ids)}
         real = finetuning.within_text(row, ops.not_equal(ids, network.config.pad_token_id), tokenizer)
         sides += [dropout(project(network(row, training=False if settings.frozen else None))), real]
-    return (
-        keras.Model(inputs, DGCNN(settings.units, tuning.dropout, name="reader", dtype=tuning.dtype)(*sides)),
-        network,
-        Separate(tokenizer, settings.longest_question, room),
-    )
+    told = DGCNN(settings.units, tuning.dropout, name="reader", dtype=tuning.dtype)(*sides, *shared.values())
+    return keras.Model(inputs | shared, told), network, Separate(tokenizer, settings.longest_question, room, settings.overlap)
 
 
 def _room(settings: Settings, network: Transformer, beside: int) -> int:
@@ -262,18 +265,9 @@ def fit(settings: Settings, model: keras.Model, network: Transformer | None, bat
 
 
 def report(folder: Path, path: Path, found: Sequence[Evidence], questions: Sequence[Question]) -> None:
-    """report.md, the scores and some answers, and answers.jsonl, all of them with their evidence."""
-    import json
-
-    from bert4k.finetuning import write_text
-
-    scores = score(found, questions)
-    lines = [f"# {path.name}: {len(questions):,} questions", "", f"| {' | '.join(scores)} |", f"|{'---:|' * len(scores)}"]
-    lines += [f"| {' | '.join(f'{value:.2%}' for value in scores.values())} |", ""]
+    """report.md and answers.jsonl, with the evidence."""
     rows = [told(question, each) | {"right": list(question.answers)} for question, each in zip(questions, found, strict=True)]
-    lines += [f"    {row['question']}  {row['answer'] or '-'}  ({' / '.join(row['right']) or '-'})" for row in rows[:20]]
-    write_text(folder / "report.md", "\n".join(lines) + "\n")
-    write_text(folder / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_report(folder, path, score(found, questions), rows)
 
 
 def told(question: Question, found: Evidence) -> dict[str, Any]:

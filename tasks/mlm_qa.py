@@ -24,11 +24,12 @@ from bert4k.answering import (
     Passage,
     Question,
     answer_scores,
-    occurrences,
     pieces,
+    placed,
     question_of_line,
     read_questions,
     vote,
+    write_report,
 )
 from bert4k.errors import ConfigError, DataError
 from bert4k.recipe import setting
@@ -86,9 +87,7 @@ def encode(questions: Sequence[Question], tokenizer: Tokenizer, settings: Settin
                 row = np.array([*front, *ids[part], tokenizer.sep_id], np.int32)
                 places = tuple(zip(starts[part], ends[part], strict=True))
                 here = passage.text[places[0][0] : places[-1][1]] if places else ""
-                # An answer that its passage gives in other words is told of every piece; else of those in which it stands.
-                told = [each for each in passage.answers if occurrences(here, each) or not occurrences(passage.text, each)]
-                answer = tokenizer.spans(told[0])[0] if told else []
+                answer = tokenizer.spans(passage.answer_of(here))[0]
                 long += len(answer) >= settings.places
                 answer = [*answer[: settings.places - 1], tokenizer.sep_id]
                 found.append(Piece(number, passage.text, row, len(front), places, np.array(answer, np.int32)))
@@ -225,40 +224,30 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def report(folder: Path, path: Path, found: Sequence[Answer], questions: Sequence[Question]) -> None:
-    """report.md, the scores and some answers, and answers.jsonl, all of them."""
-    import json
+    """report.md and answers.jsonl."""
+    rows = [told(*pair) | {"right": list(pair[0].answers)} for pair in zip(questions, found, strict=True)]
+    write_report(folder, path, score([each.text for each in found], questions), rows)
 
-    from bert4k.finetuning import write_text
 
-    scores = score([each.text for each in found], questions)
-    lines = [f"# {path.name}: {len(questions):,} questions", "", f"| {' | '.join(scores)} |", f"|{'---:|' * len(scores)}"]
-    lines += [f"| {' | '.join(f'{value:.2%}' for value in scores.values())} |", ""]
-    rows: list[dict[str, Any]] = [
-        {"question": question.text, "answer": each.text, "confidence": round(each.confidence, 4), "right": list(question.answers)}
-        for each, question in zip(found, questions, strict=True)
-    ]
-    lines += [f"    {row['question']}  {row['answer'] or '-'}  ({' / '.join(row['right']) or '-'})" for row in rows[:20]]
-    write_text(folder / "report.md", "\n".join(lines) + "\n")
-    write_text(folder / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def told(question: Question, found: Answer) -> dict[str, Any]:
+    """An answer as JSON."""
+    return {"question": question.text, "answer": found.text, "confidence": round(found.confidence, 4)}
 
 
 def evaluate(run: Path, path: Path) -> dict[str, Any]:
     """`bert4k evaluate RUN FILE`: the scores on a file; writes evaluation/NAME/ with its report."""
+    from bert4k.finetuning import evaluation_folder
+
     questions = read(path)
-    found = asked(run, questions)
-    folder = run / "evaluation" / path.name.split(".")[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    report(folder, path, found, questions)
+    found = QA.load(run).answers(questions)
+    report(evaluation_folder(run, path), path, found, questions)
     return {"file": str(path), "questions": len(questions), **score([each.text for each in found], questions)}
 
 
 def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     """`bert4k predict RUN "QUESTION<TAB>PASSAGE..."...`: the answer to each question, "" where the passages have none."""
     questions = [question_of_line(text, number) for number, text in enumerate(texts, 1)]
-    return [
-        {"question": question.text, "answer": answer.text, "confidence": round(answer.confidence, 4)}
-        for question, answer in zip(questions, asked(run, questions), strict=True)
-    ]
+    return [told(*pair) for pair in zip(questions, QA.load(run).answers(questions), strict=True)]
 
 
 class QA:
@@ -285,10 +274,4 @@ class QA:
     def answer(self, question: str, passages: Sequence[str]) -> Evidence:
         """The answer to a question, with its first place in the passages; one that is told in other words has no place."""
         [found] = self.answers([Question(question, tuple(map(Passage, passages)))])
-        places = ((number, *spans[0]) for number, text in enumerate(passages) if (spans := occurrences(text, found.text)))
-        return Evidence(*found, *next(places, ()))
-
-
-def asked(run: Path, questions: Sequence[Question]) -> list[Answer]:
-    """What a finished run answers."""
-    return QA.load(run).answers(questions)
+        return placed(found, passages)

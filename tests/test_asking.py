@@ -88,7 +88,7 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def test_a_run_that_answers_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"runs/x is a run of ner\. Asking needs one of dgcnn_qa or mlm_qa"):
+    with pytest.raises(ConfigError, match=r"runs/x is a run of ner\. Asking needs one of dgcnn_qa, generative_qa or mlm_qa"):
         asking.reader_of(SimpleNamespace(__name__="bert4k.tasks.ner"), Path("runs/x"))  # type: ignore[arg-type]
 
 

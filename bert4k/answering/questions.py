@@ -18,6 +18,11 @@ class Passage:
     text: str
     answers: tuple[str, ...] = ()
 
+    def answer_of(self, part: str) -> str:
+        """The answer that is to be told of a part of the text, "" for none: one that stands in it, or one that the whole text gives only in
+        other words."""
+        return next((each for each in self.answers if occurrences(part, each) or not occurrences(self.text, each)), "")
+
 
 @dataclass(frozen=True)
 class Question:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from bert4k.answering.matching import occurrences
 
 
 def pieces(tokens: int, room: int) -> Iterator[slice]:
@@ -30,6 +32,12 @@ class Evidence(NamedTuple):
     passage: int = -1
     start: int = 0
     end: int = 0
+
+
+def placed(answer: Answer, passages: Sequence[str]) -> Evidence:
+    """An answer with its first place in the passages; one that is told in other words has none."""
+    places = ((number, *spans[0]) for number, text in enumerate(passages) if (spans := occurrences(text, answer.text)))
+    return Evidence(*answer, *next(places, ()))
 
 
 def vote(answers: Iterable[Answer]) -> Answer:

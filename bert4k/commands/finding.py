@@ -41,7 +41,7 @@ def search(options: Namespace) -> None:
     JSON_LINES,
 )
 def ask(options: Namespace) -> None:
-    """Answer questions from a folder of texts, with the evidence, by a run of `bert4k train dgcnn_qa` or mlm_qa."""
+    """Answer questions from a folder of texts, with the evidence, by a run of dgcnn_qa, generative_qa or mlm_qa."""
     from bert4k import asking
     from bert4k.retrieval import open_corpus
 

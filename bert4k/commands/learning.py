@@ -14,7 +14,11 @@ from bert4k.errors import ConfigError, DataError, did_you_mean
 from bert4k.quiet import import_backend
 
 # What `bert4k train` knows: a module of bert4k.tasks each, with Settings, train, evaluate and predict.
-TASKS = tuple("classify dgcnn_qa entity_linking language_model mlm_qa multiple_choice ner relation_extraction seq2seq similarity".split())
+TASKS = tuple(
+    """
+    classify dgcnn_qa entity_linking generative_qa language_model mlm_qa multiple_choice ner relation_extraction seq2seq similarity
+    """.split()
+)
 
 
 @command(

@@ -35,7 +35,8 @@ class QA:
         """That of a finished run of `bert4k train dgcnn_qa`. Raises `CheckpointError` when there is none."""
         run = Path(run)
         model, labels, settings = finished_model(run, RECIPE)
-        representation = read_representation(run, settings["reader"], settings["longest_question"], labels[0]["longest"])
+        overlap = "passage_overlap" in model.input
+        representation = read_representation(run, settings["reader"], settings["longest_question"], labels[0]["longest"], overlap)
         return cls(model, representation, settings["threshold"], settings["longest_answer"], labels[0]["least_score"])
 
     def answer(self, question: str, passages: Sequence[str]) -> Evidence:
@@ -59,12 +60,12 @@ class QA:
         return [choose(own) for own in found]
 
 
-def read_representation(run: Path, reader: str, longest_question: int, longest: int) -> Representation:
+def read_representation(run: Path, reader: str, longest_question: int, longest: int, overlap: bool) -> Representation:
     """How a finished run with this reader reads texts."""
     match reader:
         case "joint":
             return Joint(read_tokenizer(run), longest_question, longest)
         case "dgcnn_encoder":
-            return Separate(read_tokenizer(run), longest_question, longest)
+            return Separate(read_tokenizer(run), longest_question, longest, overlap)
         case _:
-            return Characters.read(run, longest_question, longest)
+            return Characters.read(run, longest_question, longest, overlap)

@@ -2,6 +2,7 @@
 5409 and 6906).
 
     probabilities = DGCNN()(question, question_real, passage, passage_real)     # [B, L, 2]: does the answer begin, or end, here?
+    probabilities = DGCNN()(question, question_real, passage, passage_real, overlap)                # with features of both [B, L, F]
     model.compile("adam", PointerFocal())
 
 Shapes: B batch, Q tokens of a question, L tokens of a passage, H hidden.
@@ -90,9 +91,10 @@ class DGCNN(keras.layers.Layer):
     """`reader(question, question_real, passage, passage_real)`: vectors of tokens [B, Q, H] and [B, L, H], and which are real, bool [B, Q]
     and [B, L], give probabilities float32 [B, L, 2] that the answer begins and that it ends at a token of the passage.
 
-    The question becomes one vector by attention; the passage is read with that vector at every token, and knows no more of the question, so
-    its vectors, if they come from elsewhere, can be made before there is a question. units: of every layer. A token of the passage
-    is told from 32 tokens to the left and to the right, and from one vector of the whole passage."""
+    The question becomes one vector by attention; the passage is read with that vector at every token, and knows no more of the question
+    than a fifth input may say, `overlap` [B, L, F]: numbers of what each token has in common with it. So the vectors of a passage, if they
+    come from elsewhere, can be made before there is a question. units: of every layer. A token of the passage is told from 32 tokens to the
+    left and to the right, and from one vector of the whole passage."""
 
     def __init__(self, units: int = 128, dropout: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,18 +109,24 @@ class DGCNN(keras.layers.Layer):
         self.joining = keras.layers.Dense(units, use_bias=False, name="joining", **common)
         self.pointers = PassagePointers(name="pointers", **common)
 
-    def build(self, question_shape: Any, question_real_shape: Any, passage_shape: Any, passage_real_shape: Any) -> None:
+    def build(
+        self, question_shape: Any, question_real_shape: Any, passage_shape: Any, passage_real_shape: Any, overlap_shape: Any = None
+    ) -> None:
         own, both = (None, None, self.units), (None, None, 2 * self.units)
         for blocks, first in ((self.question_blocks, question_shape), (self.passage_blocks, own)):
             for at, block in enumerate(blocks):
                 block.build(own if at else first)
-        self.joining.build((None, None, passage_shape[-1] + self.units))
+        features = 0 if overlap_shape is None else overlap_shape[-1]
+        self.joining.build((None, None, passage_shape[-1] + self.units + features))
         self.question_pooling.build(own)
         self.passage_pooling.build(both)
         self.pointers.build(own, (None, 2 * self.units))
 
-    def call(self, question: Any, question_real: Any, passage: Any, passage_real: Any, training: bool | None = None) -> Any:
+    def call(
+        self, question: Any, question_real: Any, passage: Any, passage_real: Any, overlap: Any = None, training: bool | None = None
+    ) -> Any:
         asked = self.ask(question, question_real, training)
+        passage = passage if overlap is None else ops.concatenate([passage, ops.cast(overlap, passage.dtype)], axis=-1)
         tokens = self.read(asked, passage, passage_real, training)
         return self.pointers(tokens, self.passage_pooling(_beside(tokens, asked), passage_real))
 
@@ -129,13 +137,15 @@ class DGCNN(keras.layers.Layer):
         return ops.cast(self.question_pooling(question, question_real), self.compute_dtype)
 
     def read(self, asked: Any, passage: Any, passage_real: Any, training: bool | None = None) -> Any:
-        """The tokens of each passage in the light of its question, asked [B, units]: [B, L, units]."""
+        """The tokens of each passage, perhaps with features beside them, in the light of its question, asked [B, units]: [B, L, units]."""
         tokens = self.joining(_beside(passage, asked))
         for block in self.passage_blocks:
             tokens = block(tokens, passage_real, training=training)
         return tokens
 
-    def compute_output_spec(self, question: Any, question_real: Any, passage: Any, passage_real: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, question: Any, question_real: Any, passage: Any, passage_real: Any, overlap: Any = None, training: bool | None = None
+    ) -> Any:
         return keras.KerasTensor((*passage.shape[:2], 2), "float32")
 
     def get_config(self) -> dict[str, Any]:

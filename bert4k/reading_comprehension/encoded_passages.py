@@ -4,7 +4,8 @@
     encoded.save("passages.safetensors"); encoded = EncodedPassages.read("passages.safetensors", qa)
     encoded.answer("白云山海拔多少米", among=[3, 17, 4])                  # those that a search found, or all
 
-The vectors are those at which the DGCNN begins, in float16: 64 KB for a passage of 250 characters. Answers are those of `qa.answer`.
+The vectors are those at which the DGCNN begins, in float16: 64 KB for a passage of 250 characters. Answers are those of `qa.answer`; what a
+passage has in common with a question is found when it is asked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from safetensors.numpy import save_file
 
 from bert4k.answering import Evidence, Passage, Question, question_of
 from bert4k.checkpoints.stored import replacing
-from bert4k.decoding.batches import padded
 from bert4k.errors import CheckpointError, ConfigError
 from bert4k.finetuning import outputs_of
 from bert4k.reading_comprehension.answering_machine import QA
@@ -56,14 +56,13 @@ class EncodedPassages:
         question that is empty, and where there is no passage."""
         numbers = range(len(self.texts)) if among is None else among
         question_of({"question": question, "passages": [self.texts[number] for number in numbers]}, "the question")
-        chosen = set(numbers)
-        rows = [row for row in self.rows if row[0] in chosen]
-        representation = self.qa.representation
-        asked = representation.piece(representation.question(question), representation.text(""), slice(0, 0)).columns["question"]
-        told: Any = outputs_of(self.reader, _Asked(asked, rows, self.qa.representation))
+        chosen = sorted(set(numbers))
+        rows = [row for row in self.rows if row[0] in set(chosen)]
+        given = Pieces([Question(question, tuple(Passage(self.texts[number]) for number in chosen))], self.qa.representation)
+        told: Any = outputs_of(self.reader, _Asked(given, [vectors for *_, vectors in rows]))
         found: list[Evidence] = []
-        for (number, places, _), probabilities in zip(rows, told, strict=True):
-            one = probabilities[: len(places)]
+        for (number, places, _), piece, probabilities in zip(rows, given.rows, told, strict=True):
+            one = probabilities[piece.span]
             found += spans_in(one, places, self.texts[number], number, self.qa.threshold, self.qa.longest_answer)
         return silenced([choose(found)], self.qa.least)[0]
 
@@ -97,14 +96,14 @@ class EncodedPassages:
 
 def halves(qa: QA) -> tuple[keras.Model, keras.Model]:
     """The model in two, with the same weights: "passage", token ids [B, L], to vectors [B, L, units]; and a list of token ids of questions
-    [B, Q], these vectors, and which are real, bool [B, L], to probabilities [B, L, 2]."""
+    [B, Q], these vectors, which are real, bool [B, L], and, if it takes it, "passage_overlap", to probabilities [B, L, 2]."""
     if not isinstance(qa.representation, Separate):
         raise ConfigError(
             "Only a run with --reader dgcnn_encoder can read passages before there is a question: joint needs both, and characters have no"
             " need of it."
         )
     reader = qa.model.get_layer("reader")
-    question, question_real, passage, _ = reader.input
+    question, question_real, passage, *_ = reader.input
     asking = keras.Model(qa.model.input["question"], [question, question_real])
     return keras.Model({"passage": qa.model.input["passage"]}, passage), Answering(asking, reader)
 
@@ -117,8 +116,8 @@ class Answering(keras.Model):
         self.asking, self.reader = asking, reader
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        ids, passage, real = inputs
-        return self.reader(*self.asking(ids), passage, real)
+        ids, *passage = inputs
+        return self.reader(*self.asking(ids), *passage)
 
 
 def made_by(qa: QA) -> str:
@@ -143,20 +142,19 @@ class _PassageSide:
 
 
 class _Asked:
-    """One question, token ids, and encoded pieces."""
+    """Pieces of passages with their question, whose vectors are known."""
 
-    def __init__(self, question: NDArray[np.int32], pieces: Sequence[Any], representation: Any) -> None:
-        self.question, self.pieces, self.representation = question, pieces, representation
+    def __init__(self, given: Pieces, vectors: Sequence[NDArray[np.float16]]) -> None:
+        self.given, self.vectors = given, vectors
 
     def lengths(self) -> list[int]:
-        return [len(places) for _, places, _ in self.pieces]
+        return self.given.lengths()
 
     def inputs(self, rows: Sequence[int], length: int) -> list[Any]:
-        wide = self.representation.longest_question + 2
-        vectors = np.zeros((len(rows), length, self.pieces[0][2].shape[1]), np.float32)
+        inputs = self.given.inputs(rows, length)
+        vectors = np.zeros((len(rows), length, self.vectors[0].shape[1]), np.float32)
+        real = np.zeros((len(rows), length), bool)
         for at, row in enumerate(rows):
-            own = self.pieces[row][2]
-            vectors[at, : len(own)] = own
-        sizes = np.array([len(self.pieces[row][1]) for row in rows])
-        question = padded([self.question], self.representation.tokenizer.pad_id, wide, len(rows))
-        return [question, vectors, np.arange(length) < sizes[:, None]]
+            own = self.given.rows[row].span
+            vectors[at, own], real[at, own] = self.vectors[row], True
+        return [inputs["question"], vectors, real, *(inputs[name] for name in ("passage_overlap",) if name in inputs)]

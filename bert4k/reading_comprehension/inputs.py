@@ -5,7 +5,8 @@
     Joint         tokens of a checkpoint, `[CLS] question [SEP] passage [SEP]` as one row.
 
 Each reads a text once (`text`) and makes a row of a question and a part of a passage (`piece`); `Pieces` are the rows of a prediction, and
-`LessonBatches` those of a training. All know where in the raw text every token stands.
+`LessonBatches` those of a training. All know where in the raw text every token stands. The first two may also tell what each token of the
+passage has in common with the question (`overlap`), which the third sees for itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import length_bucket, padded
 from bert4k.errors import CheckpointError
 from bert4k.finetuning import in_tokens
+from bert4k.reading_comprehension.overlap import FEATURES, Codes, codes, overlap
 from bert4k.reading_comprehension.spans import targets
 from bert4k.reading_comprehension.word_vectors import WordVectors, read_word_vectors
 from bert4k.tokenizers import Tokenizer
@@ -39,6 +41,7 @@ class Text(NamedTuple):
 
     columns: Columns  # [n] each
     places: NDArray[np.int32]  # [n, 2]: where in the text each token starts and ends
+    codes: Codes | None = None  # [n], with `overlap`
 
 
 class Piece(NamedTuple):
@@ -47,6 +50,7 @@ class Piece(NamedTuple):
     columns: Columns  # by the names of the network's inputs
     begin: int  # where among the tokens that the network tells of those of the passage begin
     places: NDArray[np.int32]  # [n, 2]: where in the raw text of the passage its tokens stand
+    overlap: NDArray[np.float16] | None = None  # [n, FEATURES]: what these tokens have in common with the question
 
     @property
     def span(self) -> slice:
@@ -56,29 +60,51 @@ class Piece(NamedTuple):
 
 class Representation(ABC):
     """How texts become the inputs of a network. longest_question: tokens of a question; what is longer is cut. longest: tokens of a passage
-    that are read at once."""
+    that are read at once. overlap: with "passage_overlap", what a passage has in common with the question."""
 
     told: ClassVar[str]  # the input that has as many tokens as the network tells of
 
-    def __init__(self, longest_question: int, longest: int) -> None:
-        self.longest_question, self.longest = longest_question, longest
+    def __init__(self, longest_question: int, longest: int, overlap: bool = False) -> None:
+        self.longest_question, self.longest, self.overlap = longest_question, longest, overlap
 
     @abstractmethod
-    def text(self, text: str) -> Text:
+    def _text(self, text: str) -> Text:
         """The tokens of a text."""
 
-    def question(self, text: str) -> Text:
-        """Those of a question: the first `longest_question`."""
-        columns, places = self.text(text)
-        return Text({name: column[: self.longest_question] for name, column in columns.items()}, places[: self.longest_question])
-
     @abstractmethod
-    def piece(self, question: Text, passage: Text, part: slice) -> Piece:
+    def _piece(self, question: Text, passage: Text, part: slice) -> Piece:
         """The row of a question and a part of a passage."""
 
     @abstractmethod
+    def _inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
+        """What the network takes, filled up to `length` tokens of what it tells of."""
+
+    def text(self, text: str) -> Text:
+        """The tokens of a text."""
+        found = self._text(text)
+        return found._replace(codes=codes(text, found.places)) if self.overlap else found
+
+    def question(self, text: str) -> Text:
+        """Those of a question: the first `longest_question`."""
+        columns, places, numbers = self.text(text)
+        most = slice(self.longest_question)
+        return Text({name: column[most] for name, column in columns.items()}, places[most], None if numbers is None else numbers[most])
+
+    def piece(self, question: Text, passage: Text, part: slice) -> Piece:
+        """The row of a question and a part of a passage."""
+        found = self._piece(question, passage, part)
+        if question.codes is None or passage.codes is None:
+            return found
+        return found._replace(overlap=overlap(question.codes, passage.codes, part))
+
     def inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
         """A batch: what the network takes, filled up to `length` tokens of what it tells of."""
+        found = self._inputs(rows, length)
+        if self.overlap:
+            found["passage_overlap"] = np.zeros((len(rows), length, FEATURES), np.float32)
+            for at, row in enumerate(rows):
+                found["passage_overlap"][at, row.span] = row.overlap
+        return found
 
     @abstractmethod
     def save(self, folder: str | Path) -> Any:
@@ -119,23 +145,36 @@ class Characters(Representation):
 
     told = "passage"
 
-    def __init__(self, characters: Sequence[str], longest_question: int, longest: int, vectors: WordVectors | None = None) -> None:
-        super().__init__(longest_question, longest)
+    def __init__(
+        self,
+        characters: Sequence[str],
+        longest_question: int,
+        longest: int,
+        vectors: WordVectors | None = None,
+        overlap: bool = False,
+    ) -> None:
+        super().__init__(longest_question, longest, overlap)
         self.characters, self.vectors = list(characters), vectors
         self._numbers = _Numbers(self.characters)
 
     @classmethod
     def counted(
-        cls, texts: Iterable[str], least: int, longest_question: int, longest: int, vectors: WordVectors | None = None
+        cls,
+        texts: Iterable[str],
+        least: int,
+        longest_question: int,
+        longest: int,
+        vectors: WordVectors | None = None,
+        overlap: bool = False,
     ) -> Characters:
         """The characters that come `least` times in the texts, the most frequent first."""
         counts: Counter[str] = Counter()
         for char, count in Counter("".join(texts)).items():
             counts[folded(char)] += count
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return cls([char for char, count in ordered if count >= least], longest_question, longest, vectors)
+        return cls([char for char, count in ordered if count >= least], longest_question, longest, vectors, overlap)
 
-    def text(self, text: str) -> Text:
+    def _text(self, text: str) -> Text:
         numbers = self._numbers
         columns = {"": np.fromiter((numbers[ord(char)] for char in text), np.int32, len(text))}
         if self.vectors is not None:
@@ -143,12 +182,12 @@ class Characters(Representation):
         starts = np.arange(len(text), dtype=np.int32)
         return Text(columns, np.stack([starts, starts + 1], axis=1))
 
-    def piece(self, question: Text, passage: Text, part: slice) -> Piece:
+    def _piece(self, question: Text, passage: Text, part: slice) -> Piece:
         columns = {f"question{name}": column for name, column in question.columns.items()}
         columns |= {f"passage{name}": column[part] for name, column in passage.columns.items()}
         return Piece(columns, 0, passage.places[part])
 
-    def inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
+    def _inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
         wide = {"question": self.longest_question, "passage": length}
         found: dict[str, NDArray[Any]] = {}
         for name in rows[0].columns:
@@ -164,13 +203,13 @@ class Characters(Representation):
             self.vectors.save(Path(folder) / "words.bin")
 
     @classmethod
-    def read(cls, folder: Path, longest_question: int, longest: int) -> Characters:
+    def read(cls, folder: Path, longest_question: int, longest: int, overlap: bool = False) -> Characters:
         """What `save` wrote."""
         path, words = folder / "characters.txt", folder / "words.bin"
         if not path.exists():
             raise CheckpointError(f"{path} is missing, without which the run cannot read texts. Restore it, or train anew.")
         characters = path.read_bytes().decode("utf-8", "surrogatepass").split("\n")[:-1]
-        return cls(characters, longest_question, longest, read_word_vectors(words) if words.exists() else None)
+        return cls(characters, longest_question, longest, read_word_vectors(words) if words.exists() else None, overlap)
 
 
 # Tokens of a checkpoint. -------------------------------------------------------------------------------------------------------------
@@ -179,11 +218,11 @@ class Characters(Representation):
 class _Tokens(Representation):
     """Those of `tokenizer`."""
 
-    def __init__(self, tokenizer: Tokenizer, longest_question: int, longest: int) -> None:
-        super().__init__(longest_question, longest)
+    def __init__(self, tokenizer: Tokenizer, longest_question: int, longest: int, overlap: bool = False) -> None:
+        super().__init__(longest_question, longest, overlap)
         self.tokenizer = tokenizer
 
-    def text(self, text: str) -> Text:
+    def _text(self, text: str) -> Text:
         ids, starts, ends = self.tokenizer.spans(text)
         return Text({"token_ids": np.array(ids, np.int32)}, np.stack([np.array(starts, np.int32), np.array(ends, np.int32)], axis=1))
 
@@ -203,14 +242,14 @@ class Separate(_Tokens):
 
     told = "passage"
 
-    def piece(self, question: Text, passage: Text, part: slice) -> Piece:
+    def _piece(self, question: Text, passage: Text, part: slice) -> Piece:
         columns = {
             "question": self._marked(question.columns["token_ids"]),
             "passage": self._marked(passage.columns["token_ids"][part]),
         }
         return Piece(columns, 1, passage.places[part])
 
-    def inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
+    def _inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
         wide = {"question": self.longest_question + 2, "passage": length}
         return {name: padded([row.columns[name] for row in rows], self.tokenizer.pad_id, wide[name], len(rows)) for name in wide}
 
@@ -220,13 +259,13 @@ class Joint(_Tokens):
 
     told = "token_ids"
 
-    def piece(self, question: Text, passage: Text, part: slice) -> Piece:
+    def _piece(self, question: Text, passage: Text, part: slice) -> Piece:
         one, other = question.columns["token_ids"], passage.columns["token_ids"][part]
         ids = self._marked(one, other)
         begin = len(one) + 2
         return Piece({"token_ids": ids, "segment_ids": np.asarray(np.arange(len(ids)) >= begin, np.int32)}, begin, passage.places[part])
 
-    def inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
+    def _inputs(self, rows: Sequence[Piece], length: int) -> dict[str, NDArray[Any]]:
         fills = {"token_ids": self.tokenizer.pad_id, "segment_ids": 0}
         return {name: padded([row.columns[name] for row in rows], fill, length, len(rows)) for name, fill in fills.items()}
 

@@ -44,7 +44,7 @@ def readers(text: str) -> dict[str, Any]:
     words = WordVectors(pairs, np.ones((len(pairs), 128), np.float32))
     found = {}
     for name, vectors in (("dgcnn_characters", None), ("dgcnn_words", words)):
-        representation = Characters.counted([text], 1, settings.longest_question, settings.longest, vectors)
+        representation = Characters.counted([text], 1, settings.longest_question, settings.longest, vectors, settings.overlap)
         found[name] = QA(build(settings, representation)[0], representation)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = bert4k.Tokenizer(special + [chr(0x4E00 + index) for index in range(21128 - len(special))])

@@ -25,10 +25,11 @@ def sides(rng: np.random.Generator, batch: int = 2, asked: int = 7, length: int 
     return tuple(found)
 
 
-def random_reader(rng: np.random.Generator) -> DGCNN:
+def random_reader(rng: np.random.Generator, features: int = 0) -> DGCNN:
     """One all of whose weights are random, biases too."""
     reader = DGCNN(UNITS)
-    reader(*sides(rng))
+    given = sides(rng)
+    reader(*given, *([np.zeros((*given[3].shape, features), "float32")] if features else []))
     for weight in reader.weights:
         if "seed_generator" not in weight.path:
             weight.assign(rng.normal(size=weight.shape) * 0.4)
@@ -53,7 +54,7 @@ def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, dilation: int
 
 
 def formulas(reader: DGCNN, question: np.ndarray, passage: np.ndarray) -> np.ndarray:
-    """What the reader gives for one row without padding, [L, 2]."""
+    """What the reader gives for one row without padding, [L, 2]. passage: vectors, with the features of their tokens beside them."""
     weights = {each.path.partition("/")[2]: np.asarray(ops.convert_to_numpy(each), "float64") for each in reader.weights}
 
     def block(name: str, dilation: int, x: np.ndarray) -> np.ndarray:
@@ -89,15 +90,30 @@ def test_forward_is_that_of_the_formulas() -> None:
         np.testing.assert_allclose(found[row][passage_real[row]], expected, rtol=2e-4, atol=1e-6)
 
 
-def test_padding_says_nothing_and_rows_stay_apart() -> None:
+def test_features_of_question_and_passage_stand_beside_the_passage() -> None:
+    rng = np.random.default_rng(4)
+    reader, (question, question_real, passage, passage_real) = random_reader(rng, 3), sides(rng)
+    shared = rng.random((*passage_real.shape, 3)).astype("float32")
+    found = ops.convert_to_numpy(reader(question, question_real, passage, passage_real, shared))
+    both = np.concatenate([passage, shared], axis=-1).astype("float64")
+    for row in range(2):
+        expected = formulas(reader, question[row][question_real[row]].astype("float64"), both[row][passage_real[row]])
+        np.testing.assert_allclose(found[row][passage_real[row]], expected, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("features", [0, 3])
+def test_padding_says_nothing_and_rows_stay_apart(features: int) -> None:
     rng = np.random.default_rng(1)
-    reader, (question, question_real, passage, passage_real) = random_reader(rng), sides(rng)
-    together = ops.convert_to_numpy(reader(question, question_real, passage, passage_real))
-    alone = ops.convert_to_numpy(reader(question[1:, :5], question_real[1:, :5], passage[1:, :60], passage_real[1:, :60]))
+    reader, (question, question_real, passage, passage_real) = random_reader(rng, features), sides(rng)
+    shared = [rng.random((*passage_real.shape, features)).astype("float32")] * bool(features)
+    together = ops.convert_to_numpy(reader(question, question_real, passage, passage_real, *shared))
+    beginning = [each[1:, :60] for each in (passage, passage_real, *shared)]
+    alone = ops.convert_to_numpy(reader(question[1:, :5], question_real[1:, :5], *beginning))
     np.testing.assert_allclose(together[1, :60], alone[0], rtol=1e-4, atol=1e-6)
     question[~question_real] = 7
-    passage[~passage_real] = -3
-    other = ops.convert_to_numpy(reader(question, question_real, passage, passage_real))
+    for each, value in zip((passage, *shared), (-3, 5), strict=False):
+        each[~passage_real] = value
+    other = ops.convert_to_numpy(reader(question, question_real, passage, passage_real, *shared))
     np.testing.assert_array_equal(together[passage_real], other[passage_real])
 
 
@@ -125,12 +141,15 @@ def test_nothing_is_told_of_a_passage_that_holds_nothing() -> None:
     assert not ops.convert_to_numpy(pointers(tokens, passage)).any()
 
 
-def test_kept_as_keras_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("features", [0, 3])
+def test_kept_as_keras_file(tmp_path: Path, features: int) -> None:
     ids = {name: keras.Input((None,), dtype="int32", name=name) for name in ("question", "passage")}
+    shared = {"shared": keras.Input((None, features), name="shared")} if features else {}
     table = keras.layers.Embedding(9, WIDTH)
-    told = DGCNN(UNITS)(*(each for row in ids.values() for each in (table(row), ops.not_equal(row, 0))))
-    model = keras.Model(ids, told)
+    told = DGCNN(UNITS)(*(each for row in ids.values() for each in (table(row), ops.not_equal(row, 0))), *shared.values())
+    model = keras.Model(ids | shared, told)
     batch = {"question": np.array([[3, 4, 0]]), "passage": np.array([[1, 2, 3, 8, 5, 0]])}
+    batch |= {"shared": np.random.default_rng(6).random((1, 6, features), np.float32)} if features else {}
     before = model.predict_on_batch(batch)
     model.save(tmp_path / "m.keras")
     np.testing.assert_allclose(keras.saving.load_model(tmp_path / "m.keras").predict_on_batch(batch), before, rtol=1e-5, atol=1e-7)

@@ -14,9 +14,10 @@ from bert4k.reading_comprehension.inputs import Characters
 from bert4k.tasks.dgcnn_qa import Settings, build
 
 
-def test_answers_are_those_of_reading_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", [True, False])
+def test_answers_are_those_of_reading_both(tmp_path: Path, overlap: bool) -> None:
     settings = Settings(run=tmp_path, train=[], dev=tmp_path, reader="dgcnn_encoder", model=str(checkpoint(tmp_path / "model")), units=8)
-    settings = Settings(**vars(settings) | {"longest": 8, "longest_question": 4})
+    settings = Settings(**vars(settings) | {"longest": 8, "longest_question": 4, "overlap": overlap})
     model, _, representation = build(settings)
     model.get_layer("reader").pointers.pointer.dense.bias.assign([0.0, 0.0])
     qa = QA(model, representation, threshold=0.01)

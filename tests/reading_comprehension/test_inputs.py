@@ -11,6 +11,7 @@ from tiny_runs import TOKENS
 from bert4k.answering import Passage, Question
 from bert4k.errors import CheckpointError
 from bert4k.reading_comprehension.inputs import Characters, Joint, LessonBatches, Pieces, Representation, Separate, folded, lessons
+from bert4k.reading_comprehension.overlap import FEATURES
 from bert4k.reading_comprehension.word_vectors import WordVectors
 from bert4k.tokenizers import Tokenizer
 
@@ -20,10 +21,14 @@ QUESTION = Question("谁在北京", (Passage("小明 在北京,王明也在北�
 
 
 def representations() -> list[Representation]:
-    return [Characters("小明在北京", 6, 8), Characters("小明在", 6, 8, VECTORS), Separate(TOKENIZER, 6, 8), Joint(TOKENIZER, 6, 8)]
+    own = [Characters("小明在北京", 6, 8), Characters("小明在", 6, 8, VECTORS), Separate(TOKENIZER, 6, 8), Joint(TOKENIZER, 6, 8)]
+    return [*own, Characters("小明在", 6, 8, VECTORS, overlap=True), Separate(TOKENIZER, 6, 8, overlap=True)]
 
 
-@pytest.mark.parametrize("representation", representations(), ids=["characters", "words", "separate", "joint"])
+NAMES = ["characters", "words", "separate", "joint", "words with overlap", "separate with overlap"]
+
+
+@pytest.mark.parametrize("representation", representations(), ids=NAMES)
 def test_all_of_a_long_passage_is_read_and_every_token_knows_its_place(representation: Representation) -> None:
     text = "小明在北京的人喜欢好书" * 3
     given = Pieces([Question("谁在北京", (Passage("王"), Passage(text)))], representation)
@@ -39,6 +44,21 @@ def test_all_of_a_long_passage_is_read_and_every_token_knows_its_place(represent
     assert seen == {(0, 0), *((1, at) for at in range(len(text)))}
     batch = given.inputs([0, 1], max(given.lengths()))
     assert {len(each) for each in batch.values()} == {2} and max(given.lengths()) == len(given.rows[1].columns[representation.told])
+
+
+def test_what_is_in_common_with_the_question_stands_where_its_tokens_do() -> None:
+    texts, padding = ("谁在北京", "小明 在北京,王明也在北京"), 20
+    for own in (Characters("小明在", 6, 8, overlap=True), Separate(TOKENIZER, 6, 8, overlap=True)):
+        question, passage = own.question(texts[0]), own.text(texts[1])
+        rows = [own.piece(question, passage, part) for part in (slice(0, 8), slice(4, 10))]
+        found = own.inputs(rows, padding)["passage_overlap"]
+        assert found.dtype == np.float32 and found.shape == (2, padding, FEATURES)
+        for row, each in zip(rows, found, strict=True):
+            told = [texts[1][start:end] in texts[0] for start, end in row.places]
+            assert each[row.span, 0].tolist() == told and sum(told) == each[:, 0].sum() > 0
+        assert own.question("小明小明小明在").codes.tolist() == own.question("小明小明小明").codes.tolist()  # as far as it is read
+    without = Characters("小", 6, 8)
+    assert set(without.inputs([without.piece(without.question("小"), without.text("小明"), slice(0, 2))], 8)) == {"question", "passage"}
 
 
 def test_characters() -> None:

@@ -42,7 +42,7 @@ def arguments(folder: Path, reader: str, epochs: int, second_stage: int) -> list
         common += ["--frozen"] if reader == "dgcnn_encoder" else ["--tuning.learning_rate", "0.01", "--head_rate", "2"]
     if reader == "dgcnn_words":
         vectors = WordVectors(["北京", "小明"], np.eye(2, 3, dtype=np.float32)).save(folder / "words.bin")
-        common += ["--vectors", str(vectors)]
+        common += ["--vectors", str(vectors), "--overlap", "false"]
     return common
 
 
@@ -67,6 +67,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, reader: str, capsys: pytest.
     # As many as they are or one by one; padded by longer ones or not.
     (tmp_path / "words.bin").unlink(missing_ok=True)  # the run has its own
     qa = QA.load(folder)
+    assert qa.representation.overlap is (reader != "dgcnn_words")
     questions = [question_of(each, "") for each in asked]
     for question, row in zip(questions[:4], rows, strict=False):
         alone = qa.answer(question.text, [each.text for each in question.passages])
