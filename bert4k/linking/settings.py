@@ -43,6 +43,7 @@ class Settings(RecipeSettings):
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
     hard_negatives: bool = setting(True, "of the same name, then with the nearest vectors; without it, any entities")
+    types: bool = setting(False, "learn to tell the type of what a mention means, for those that mean no entity")
     pooling: str = setting("mean", "of the last layer: mean, max, first ([CLS]) or attention")
     judged: int = setting(2000, "mentions of dev, drawn at random, on which ranking is judged after every epoch")
 
