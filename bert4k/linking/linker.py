@@ -26,6 +26,7 @@ from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.settings import most_candidates
 from bert4k.linking.statistics import AnnotationStatistics, DictionaryLinker
 from bert4k.recipe import recipe_of, stored_settings
 
@@ -185,7 +186,7 @@ def matcher(knowledge_base: KnowledgeBase, statistics: AnnotationStatistics) -> 
 def stored_candidates(run: Path, settings: dict[str, Any], knowledge_base: KnowledgeBase, statistics: AnnotationStatistics) -> Candidates:
     """What finds candidates."""
     nearest = stored_nearest(run, settings, knowledge_base) if settings["retrieval"] else None
-    return Candidates(knowledge_base, statistics, settings["candidates"], settings["least_links"], nearest, settings["nearest"])
+    return Candidates(knowledge_base, statistics, most_candidates(settings), settings["least_links"], nearest, settings["nearest"])
 
 
 def stored_nearest(run: Path, settings: dict[str, Any], knowledge_base: KnowledgeBase) -> Nearest:

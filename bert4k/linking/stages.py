@@ -32,6 +32,8 @@ from bert4k.scores import overlap
 from bert4k.telling import some, told_loss
 from bert4k.training import Grouped, LengthBatches
 
+NAMESAKES = 20  # among which the bi-encoder is judged, of each mention
+
 
 def trained(part: Path) -> bool:
     """Whether a part of the run is finished."""
@@ -105,7 +107,7 @@ def train_retrieval(
         settings.tuning.seed,
     )
     judge = some(linked_mentions(dev), settings.judged, settings.tuning.seed)
-    namesakes = Candidates(knowledge_base, statistics, settings.candidates).ids([one for one, _ in judge])
+    namesakes = Candidates(knowledge_base, statistics, NAMESAKES).ids([one for one, _ in judge])
     pool = list(dict.fromkeys([id for _, id in judge] + [id for row in namesakes for id in row]))
     place = {id: at for at, id in enumerate(pool)}
     known = [writer.entity(entity) for entity in knowledge_base.entities(pool)]
