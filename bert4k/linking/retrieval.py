@@ -27,7 +27,7 @@ from bert4k.errors import CheckpointError
 from bert4k.finetuning import body, outputs_of
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prompts import Row, Writer
-from bert4k.linking.rows import rows_of
+from bert4k.linking.rows import TOKENS, rows_of
 from bert4k.model import Transformer
 from bert4k.nearest import nearest, unit
 from bert4k.progress import measured
@@ -69,7 +69,7 @@ def batches(
 
 def vectors_of(model: keras.Model, rows: Sequence[Row], pad_id: int) -> NDArray[np.float32]:
     """The vectors of rows, float32 [N, H], of length 1."""
-    found = outputs_of(model, rows_of(rows, pad_id)) if rows else []
+    found = outputs_of(model, rows_of(rows, pad_id), TOKENS) if rows else []
     return unit(np.array(found, np.float32).reshape(len(rows), model.output.shape[-1]))
 
 

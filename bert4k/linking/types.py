@@ -18,7 +18,7 @@ import numpy as np
 from bert4k.finetuning import body, outputs_of
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prompts import Asked, Writer
-from bert4k.linking.rows import rows_of
+from bert4k.linking.rows import TOKENS, rows_of
 from bert4k.linking.texts import LinkedText
 from bert4k.model import Transformer
 from bert4k.structured import Pooling
@@ -59,4 +59,4 @@ def types_of(model: keras.Model, writer: Writer, asked: Sequence[Asked], classes
     if not asked:
         return []
     rows = rows_of([writer.mention(each) for each in asked], writer.tokenizer.pad_id)
-    return [classes[int(np.argmax(logits))] for logits in outputs_of(model, rows)]
+    return [classes[int(np.argmax(logits))] for logits in outputs_of(model, rows, TOKENS)]
