@@ -175,6 +175,7 @@ def fit(
     how: dict[str, Any] = {"weight_decay": tuning.weight_decay, "accumulate": tuning.accumulate, "ema": tuning.ema}
     optimizer = make_optimizer("adamw", schedule, **how, rates=(rates or {}) | falling, dtype=tuning.dtype)
     trainer.compile(optimizer, loss, jit_compile=jit_compile())
+    optimizer.build(trainer.trainable_variables)  # TensorFlow traces a step a second time if the first one has made variables
     curves, best, choose = LearningCurves(run), run / BEST, {"max": max, "min": min}[mode]
     before = [row for row in curves.read() if metric in row] if best.exists() else []
     threshold = choose((row[metric] for row in before), default=None)

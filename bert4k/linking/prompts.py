@@ -20,6 +20,8 @@ from bert4k.tokenizers import Tokenizer
 MARKS = (("[unused1]", "[unused2]"), ("「", "」"), ("#", "#"), ("[MASK]", "[MASK]"))
 # Values of so many characters stay whole where a description must be cut (as in the system that won CCKS2019).
 SHORT = 30
+# Of a long text, so many characters for each token of a row are looked at on either side of a mention.
+NEAR = 4
 
 
 class Asked(NamedTuple):
@@ -96,12 +98,12 @@ class Writer:
         return ids[:room], [int(begin <= place < begin + len(mention)) for place in range(len(ids[:room]))]
 
     def _in_parts(self, asked: Asked) -> tuple[list[int], list[int], list[int]]:
-        """What stands before the mention, the mention, and what stands behind it. Marks part words from each other, so the three are
-        tokenised by themselves."""
-        before, mention, after = (
-            self.tokenizer.spans(part)[0] for part in (asked.text[: asked.start], asked.surface, asked.text[asked.end :])
-        )
-        return before, mention, after
+        """What stands before the mention, the mention, and what stands behind it, as far as a row may have room for it. Marks part words
+        from each other, so the three are tokenised by themselves."""
+        near = NEAR * self.longest
+        before, after = asked.text[max(asked.start - near, 0) : asked.start], asked.text[asked.end : asked.end + near]
+        first, mention, last = (self.tokenizer.spans(part)[0] for part in (before, asked.surface, after))
+        return first, mention, last
 
     def _described(self, entity: Entity) -> tuple[list[int], list[int]]:
         ids, _, ends = self.tokenizer.spans(described(entity, 2 * self.longest))
