@@ -70,6 +70,11 @@ def jit_compile(asked: bool | str | None = "auto") -> bool | str | None:
     return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
+def shapes_are_compiled() -> bool:
+    """Whether a batch of a new shape costs more than its tokens. PyTorch runs operation after operation, whatever the shapes."""
+    return keras.backend.backend() != "torch"
+
+
 def set_seed(seed: int) -> None:
     """`keras.utils.set_random_seed`, which imports TensorFlow, for seconds, whatever the backend. What Keras draws follows from Python's
     generator: initial weights, and the states of the generators of dropout."""

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from bert4k import (
     hub,
     structured,  # noqa: F401  # by whose import Keras knows the heads of a stored model
 )
-from bert4k.backend import jit_compile, seed_dropout, set_seed
+from bert4k.backend import jit_compile, seed_dropout, set_seed, shapes_are_compiled
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import bucket, padded
 from bert4k.errors import CheckpointError, ConfigError
@@ -175,6 +175,7 @@ def fit(
     how: dict[str, Any] = {"weight_decay": tuning.weight_decay, "accumulate": tuning.accumulate, "ema": tuning.ema}
     optimizer = make_optimizer("adamw", schedule, **how, rates=(rates or {}) | falling, dtype=tuning.dtype)
     trainer.compile(optimizer, loss, jit_compile=jit_compile())
+    optimizer.build(trainer.trainable_variables)  # TensorFlow traces a step a second time if the first one has made variables
     curves, best, choose = LearningCurves(run), run / BEST, {"max": max, "min": min}[mode]
     before = [row for row in curves.read() if metric in row] if best.exists() else []
     threshold = choose((row[metric] for row in before), default=None)
@@ -259,19 +260,37 @@ def outputs_of(
     if not encoded.lengths():
         return []
     lengths = encoded.lengths()
+    found: list[Any] = [None] * len(lengths)
+    if jit_compile() is False:
+        model.jit_compile = False
+    with measured(len(lengths), "predicting") as advance:
+        for members, inputs in (_in_few_shapes if shapes_are_compiled() else _in_their_lengths)(encoded, max(tokens, *lengths)):
+            rows = model.predict_on_batch(inputs)[: len(members)]
+            for number, row in zip(members, rows if read is None else read(rows), strict=True):
+                found[int(number)] = row
+            advance(len(members))
+    return found
+
+
+def _in_few_shapes(encoded: Batchable, tokens: int) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Numbers of texts and inputs of batches of at most so many tokens, in few shapes, filled up with copies."""
+    lengths = encoded.lengths()
     while tokens > 256 and tokens // 2 >= sum(lengths):  # a handful shall not cost what a whole batch does
         tokens //= 2
     tokens, most = max(tokens, *lengths), bucket(len(lengths))
     batches = LengthBatches(lengths, lambda rows, length: (encoded.inputs(rows, length), 0), tokens, most_rows=most, shuffle=False)
-    found = []
-    if jit_compile() is False:
-        model.jit_compile = False
-    with measured(len(batches), "predicting") as advance:
-        for index in range(len(batches)):
-            rows = model.predict_on_batch(batches[index][0])
-            found.append(rows if read is None else read(rows[: len(batches.batches[index][1])]))
-            advance(1)
-    return batches.in_order(found)
+    return ((members, batches[index][0]) for index, (_, members) in enumerate(batches.batches))
+
+
+def _in_their_lengths(encoded: Batchable, tokens: int) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """The same with as little padding as there can be: texts of about the same length, as long as the longest of them."""
+    lengths = np.array(encoded.lengths())
+    order, begin = np.argsort(lengths, kind="stable"), 0
+    while begin < len(order):
+        # Of the texts that follow, so many that they fit if each is as long as the last of them.
+        end = begin + int(np.sum(np.arange(1, len(order) - begin + 1) * lengths[order[begin:]] <= tokens))
+        yield order[begin:end], encoded.inputs(order[begin:end].tolist(), int(lengths[order[end - 1]]))
+        begin = end
 
 
 # The run folder. -----------------------------------------------------------------------------------------------------------------

@@ -45,9 +45,14 @@ def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], count: i
 
 def _greatest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """The places of the `count` greatest values of each row, the greatest first."""
-    if count < values.shape[1]:  # sort only what reaches the value of the last one that counts, and what ties with it
+    if count < values.shape[1]:  # sort only what reaches the value of the last one that counts
         least = -np.partition(-values, count - 1, axis=1)[:, count - 1 : count]
-        values = np.where(values >= least, values, -np.inf)
+        reaching = values >= least
+        if reaching.sum() == len(values) * count:
+            places = np.nonzero(reaching)[1].reshape(len(values), count)
+            order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+            return np.take_along_axis(places, order, axis=1)
+        values = np.where(reaching, values, -np.inf)  # some have further ones that tie with the last
     return np.argsort(-values, axis=1, kind="stable")[:, :count]
 
 

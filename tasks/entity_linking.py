@@ -3,7 +3,7 @@
     bert4k train entity_linking --run runs/links --kb kb.jsonl --train train.jsonl --dev dev.jsonl
     bert4k evaluate runs/links test.jsonl
     bert4k link runs/links 苹果发布会将在下周举行                          # mentions in colour, with what they mean
-    bert4k predict runs/links - < texts.txt                              # lines as CCKS2019 has them
+    bert4k predict runs/links - < texts.txt                              # lines as CCKS2019 has them, or, with types, CCKS2020
 
 Texts are JSON lines: {"text": "...", "mentions": [{"start": 0, "end": 2, "id": "42"}]}, the id null (NIL) for what the knowledge base does
 not have, or as in CCKS2019: {"text_id": "7", "text": "...", "mention_data": [{"kb_id": "42", "mention": "苹果", "offset": "0"}]}. The
@@ -76,7 +76,9 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
 
 def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
     """How right links are as CCKS2019 counts ("f1"), and part by part: mentions, what is NIL, and, given the right mentions, how often the
-    right entity is among the first candidates and how often it is chosen."""
+    right entity is among the first candidates, how often it is chosen, and how often the type is right where types were learnt."""
+    from bert4k.linking.types import typed
+
     texts = [dataclasses.replace(text, id=str(number)) for number, text in enumerate(texts)]  # whatever ids a file has, some of them twice
     found = linking_scores(linked(linker, texts), texts)
     given = [(text.text, mention) for text in texts for mention in text.mentions]
@@ -89,6 +91,10 @@ def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
         for prefix, part in (("", "links"), ("mention_", "mentions"), ("nil_", "nil"))
         for name, value in zip(("precision", "recall", "f1"), found[part][:3], strict=True)
     }
+    if linker.typer is not None:
+        known = typed(texts, linker.candidates.knowledge_base)
+        told = linker.typer([asked for asked, _ in known])
+        numbers["type_accuracy"] = sum(mine == type for mine, (_, type) in zip(told, known, strict=True)) / max(len(known), 1)
     numbers |= {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"]}
     return numbers | {f"recall@{k}": value for k, value in recall.items()}
 
@@ -97,7 +103,7 @@ def linked(linker: Linker, texts: Sequence[LinkedText]) -> list[LinkedText]:
     """The texts with the mentions that are found in them instead of their own."""
     found = linker.link([text.text for text in texts])
     return [
-        dataclasses.replace(text, mentions=tuple(Mention(each.start, each.end, each.surface, each.id) for each in own))
+        dataclasses.replace(text, mentions=tuple(Mention(*each[:4], each.type if each.id is None else None) for each in own))
         for text, own in zip(texts, found, strict=True)
     ]
 
@@ -126,8 +132,11 @@ def train(settings: Settings) -> dict[str, Any]:
     candidates = parts.stored_candidates(settings.run, stored, knowledge_base, statistics)
     if settings.ranker != "counts" and not stages.trained(settings.run / "ranking"):
         stages.train_ranking(settings, texts, dev, candidates, statistics)
+    if settings.types and not stages.trained(settings.run / "types"):
+        stages.train_types(settings, texts, dev, knowledge_base)
     finder = parts.stored_finder(settings.run, stored, knowledge_base, statistics)
-    linker = parts.Linker(finder, candidates, parts.stored_ranker(settings.run, stored, statistics), 0.0)
+    typer = parts.stored_typer(settings.run, stored)
+    linker = parts.Linker(finder, candidates, parts.stored_ranker(settings.run, stored, statistics), 0.0, typer)
     linker.threshold = threshold_on(linker, dev)
     scores = score(linker, dev)
     report(settings.run, settings.dev, len(dev), scores)
@@ -175,10 +184,11 @@ def evaluate(run: Path, path: Path) -> dict[str, Any]:
 
 
 def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """`bert4k predict RUN TEXT...`: each text with its links, as CCKS2019 has them: what is NIL is left out. A text may be a line of such a
-    file, a JSON object with text and text_id; the id of others is their number, from 1."""
-    given = [text_of(text, number) for number, text in enumerate(texts, 1)]
-    return [json.loads(competition_line(text)) for text in linked(Linker.load(run), given)]
+    """`bert4k predict RUN TEXT...`: each text with its links, as CCKS2019 has them: what is NIL is left out; but where types were learnt,
+    it has the id NIL_TYPE, as in CCKS2020. A text may be a line of such a file, a JSON object with text and text_id; the id of others is
+    their number, from 1."""
+    given, linker = [text_of(text, number) for number, text in enumerate(texts, 1)], Linker.load(run)
+    return [json.loads(competition_line(text, nil=linker.typer is not None)) for text in linked(linker, given)]
 
 
 def text_of(line: str, number: int) -> LinkedText:

@@ -43,6 +43,7 @@ def values(text: str, links: Sequence[Linked]) -> dict[str, Any]:
                 "mention": each.surface,
                 "id": each.id,
                 "name": each.entity.name if each.entity else None,
+                "type": each.type,
                 "score": round(each.score, 4),
             }
             for each in links
@@ -69,7 +70,7 @@ def told(links: Sequence[Linked]) -> Iterator[str]:
     for each in links:
         place = f"  {each.start}-{each.end}\t{each.surface}"
         if each.entity is None:
-            yield f"{place}\tNIL\t\t{each.score:.3f}"
+            yield f"{place}\tNIL\t\t{each.score:.3f}" + (f"\t{each.type}" if each.type else "")
             continue
         about = " ".join(("、".join(each.entity.types), " ".join(each.entity.description.split())[:SHOWN])).strip()
         yield f"{place}\t{each.id}\t{each.entity.name}\t{each.score:.3f}\t{about}"

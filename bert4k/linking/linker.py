@@ -26,6 +26,7 @@ from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.settings import most_candidates
 from bert4k.linking.statistics import AnnotationStatistics, DictionaryLinker
 from bert4k.recipe import recipe_of, stored_settings
 
@@ -37,13 +38,15 @@ LAST = "linker.json"  # written at the end of a training: what is needed beside 
 COUNTS = "statistics.json"
 
 Finder = Callable[[Sequence[str]], "list[list[Span]]"]
+Typer = Callable[[Sequence[Asked]], Sequence[str]]
 Ranker = Callable[[Sequence[Asked], Sequence[Sequence[Entity]]], Sequence[NDArray[np.float64]]]
 
 
 class Linked(NamedTuple):
     """A mention, text[start:end] == surface, and the entity that it means; `id` and `entity` are None for NIL.
 
-    score: how probable the entity is, from 0 to 1; of NIL, the best candidate, 0 where there was none."""
+    score: how probable the entity is, from 0 to 1; of NIL, the best candidate, 0 where there was none. type: the first type of the entity;
+    of NIL, what the text lets one expect, if types were learnt."""
 
     start: int
     end: int
@@ -51,16 +54,18 @@ class Linked(NamedTuple):
     id: str | None
     score: float
     entity: Entity | None
+    type: str | None = None
 
 
 class Linker:
-    """Finds mentions by `finder`, their candidates by `candidates`, and ranks them by `ranker`; a candidate below `threshold` is none.
+    """Finds mentions by `finder`, their candidates by `candidates`, and ranks them by `ranker`; a candidate below `threshold` is none, and
+    `typer`, if there is one, says of what type such a mention is.
 
     May be used by several threads, one of which works at a time: a model has the whole machine anyway, and many texts together are read
     faster than one after another."""
 
-    def __init__(self, finder: Finder, candidates: Candidates, ranker: Ranker, threshold: float) -> None:
-        self.finder, self.candidates, self.ranker, self.threshold = finder, candidates, ranker, threshold
+    def __init__(self, finder: Finder, candidates: Candidates, ranker: Ranker, threshold: float, typer: Typer | None = None) -> None:
+        self.finder, self.candidates, self.ranker, self.threshold, self.typer = finder, candidates, ranker, threshold, typer
         self._lock = threading.Lock()
 
     @classmethod
@@ -90,7 +95,12 @@ class Linker:
     def _ranked(self, asked: Sequence[Asked]) -> list[Linked]:
         entities = self.candidates.entities(asked)
         scores = self.ranker(asked, entities)
-        return [chosen(*each, self.threshold) for each in zip(asked, entities, scores, strict=True)]
+        found = [chosen(*each, self.threshold) for each in zip(asked, entities, scores, strict=True)]
+        if self.typer is not None:
+            nil = [place for place, each in enumerate(found) if each.id is None]
+            for place, type in zip(nil, self.typer([asked[place] for place in nil]), strict=True):
+                found[place] = found[place]._replace(type=type)
+        return found
 
 
 def chosen(asked: Asked, entities: Sequence[Entity], scores: NDArray[np.float64], threshold: float) -> Linked:
@@ -98,7 +108,8 @@ def chosen(asked: Asked, entities: Sequence[Entity], scores: NDArray[np.float64]
     best = int(np.argmax(scores)) if len(scores) else None
     score = 0.0 if best is None else float(scores[best])
     entity = None if best is None or score < threshold else entities[best]
-    return Linked(asked.start, asked.end, asked.surface, None if entity is None else entity.id, score, entity)
+    id, type = (None, None) if entity is None else (entity.id, next(iter(entity.types), None))
+    return Linked(asked.start, asked.end, asked.surface, id, score, entity, type)
 
 
 def best_threshold(scores: Sequence[float], right: Sequence[bool], expected: int) -> float:
@@ -134,6 +145,7 @@ def load(run: Path, knowledge_base: str | Path | None, changed: bool) -> Linker:
         stored_candidates(run, settings, opened, statistics),
         stored_ranker(run, settings, statistics),
         told["threshold"],
+        stored_typer(run, settings),
     )
 
 
@@ -174,7 +186,7 @@ def matcher(knowledge_base: KnowledgeBase, statistics: AnnotationStatistics) -> 
 def stored_candidates(run: Path, settings: dict[str, Any], knowledge_base: KnowledgeBase, statistics: AnnotationStatistics) -> Candidates:
     """What finds candidates."""
     nearest = stored_nearest(run, settings, knowledge_base) if settings["retrieval"] else None
-    return Candidates(knowledge_base, statistics, settings["candidates"], settings["least_links"], nearest, settings["nearest"])
+    return Candidates(knowledge_base, statistics, most_candidates(settings), settings["least_links"], nearest, settings["nearest"])
 
 
 def stored_nearest(run: Path, settings: dict[str, Any], knowledge_base: KnowledgeBase) -> Nearest:
@@ -190,6 +202,18 @@ def stored_nearest(run: Path, settings: dict[str, Any], knowledge_base: Knowledg
     return Nearest(
         model, writer, EntityVectors.kept(path, made_by, lambda: EntityVectors.make(path, model, writer, knowledge_base, made_by))
     )
+
+
+def stored_typer(run: Path, settings: dict[str, Any]) -> Typer | None:
+    """What tells the types of mentions, if they were learnt."""
+    if not settings.get("types"):
+        return None
+    from bert4k.finetuning import read_model
+    from bert4k.linking.types import types_of
+
+    model, tokenizer, classes = read_model(run / "types")
+    writer = Writer(tokenizer, settings["longest"])
+    return lambda asked: types_of(model, writer, asked, classes)
 
 
 def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationStatistics) -> Ranker:

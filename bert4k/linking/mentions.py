@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bert4k.finetuning import body, in_tokens, outputs_of, within_text
 from bert4k.layers import FORBIDDEN
-from bert4k.linking.rows import Piece, Rows, cut
+from bert4k.linking.rows import TOKENS, Piece, Rows, cut
 from bert4k.model import Transformer
 from bert4k.structured import EfficientGlobalPointer, GlobalPointerLoss, HalfPointer, pair_pointers, spans_above
 from bert4k.tokenizers import Tokenizer
@@ -153,7 +153,7 @@ def detect(
     """The mentions of each of so many texts, in their order, at their places in the raw text. overlaps: whether mentions may share
     characters; if not, of those that do the most probable stays."""
     found: list[list[Span]] = [[] for _ in range(texts)]
-    told = outputs_of(model, rows, read=lambda batch: [spans_of(scores, head, threshold) for scores in batch])
+    told = outputs_of(model, rows, TOKENS, read=lambda batch: [spans_of(scores, head, threshold) for scores in batch])
     for piece, spans in zip(pieces, told, strict=True):
         for first, end, probability in spans:
             # No end: an added token, or padding.

@@ -20,6 +20,8 @@ from bert4k.tokenizers import Tokenizer
 MARKS = (("[unused1]", "[unused2]"), ("「", "」"), ("#", "#"), ("[MASK]", "[MASK]"))
 # Values of so many characters stay whole where a description must be cut (as in the system that won CCKS2019).
 SHORT = 30
+# Of a long text, so many characters for each token of a row are looked at on either side of a mention.
+NEAR = 4
 
 
 class Asked(NamedTuple):
@@ -56,6 +58,7 @@ class Writer:
         self.mark_tokens = found or ("", "")
         self.marks = [[tokenizer.token_to_id(token)] for token in found] or [[], []]
         self._known = lru_cache(maxsize=20_000)(self._described)
+        self._parted = lru_cache(maxsize=1_000)(self._in_parts)  # a mention is written once with each of its candidates
 
     def mention(self, asked: Asked) -> Row:
         """`[CLS] text [SEP]` with marks around the mention."""
@@ -64,14 +67,14 @@ class Writer:
 
     def entity(self, entity: Entity) -> Row:
         """`[CLS] name; description [SEP]`."""
-        ids, named = self._of(entity)
+        ids, named = self._known(entity)
         room = self.longest - self.tokenizer.frame.size(1)
         return self._row([ids[:room]], [named[:room]])
 
     def pair(self, asked: Asked, entity: Entity) -> Row:
         """`[CLS] text [SEP] name; description [SEP]` with marks around the mention; named tokens are those of the mention."""
         room = self.longest - self.tokenizer.frame.size(2)
-        told, _ = self._of(entity)
+        told, _ = self._known(entity)
         ids, named = self._around(asked, max(room - len(told), room // 2))
         told = told[: room - len(ids)]
         return self._row([ids, told], [named, [0] * len(told)])
@@ -85,9 +88,7 @@ class Writer:
 
     def _around(self, asked: Asked, room: int) -> tuple[list[int], list[int]]:
         """The text with its marks in at most `room` tokens, and which of them are the mention's."""
-        spans = self.tokenizer.spans
-        # Marks part words from each other, so the three parts are tokenised by themselves.
-        before, mention, after = (spans(part)[0] for part in (asked.text[: asked.start], asked.surface, asked.text[asked.end :]))
+        before, mention, after = self._parted(asked)
         mention = mention[: max(room - sum(map(len, self.marks)), 0)]
         left = max(room - sum(map(len, self.marks)) - len(mention), 0)
         behind = min(len(after), max(left // 2, left - len(before)))
@@ -96,8 +97,13 @@ class Writer:
         begin = len(before) + len(self.marks[0])
         return ids[:room], [int(begin <= place < begin + len(mention)) for place in range(len(ids[:room]))]
 
-    def _of(self, entity: Entity) -> tuple[list[int], list[int]]:
-        return self._known(entity)
+    def _in_parts(self, asked: Asked) -> tuple[list[int], list[int], list[int]]:
+        """What stands before the mention, the mention, and what stands behind it, as far as a row may have room for it. Marks part words
+        from each other, so the three are tokenised by themselves."""
+        near = NEAR * self.longest
+        before, after = asked.text[max(asked.start - near, 0) : asked.start], asked.text[asked.end : asked.end + near]
+        first, mention, last = (self.tokenizer.spans(part)[0] for part in (before, asked.surface, after))
+        return first, mention, last
 
     def _described(self, entity: Entity) -> tuple[list[int], list[int]]:
         ids, _, ends = self.tokenizer.spans(described(entity, 2 * self.longest))

@@ -24,7 +24,7 @@ from bert4k.layers import FORBIDDEN
 from bert4k.linking.entities import Entity
 from bert4k.linking.prior import FEATURES, features
 from bert4k.linking.prompts import Asked, Writer
-from bert4k.linking.rows import rows_of
+from bert4k.linking.rows import TOKENS, rows_of
 from bert4k.linking.statistics import AnnotationStatistics
 from bert4k.losses import MultilabelSoftmax
 from bert4k.model import Transformer
@@ -165,7 +165,7 @@ def rank(
     for begin in range(0, len(pairs), TOGETHER):
         some = slice(begin, begin + TOGETHER)
         rows = [writer.pair(asked[place], entity) for place, entity in pairs[some]]
-        logits += outputs_of(model, rows_of(rows, writer.tokenizer.pad_id, None if statistics is None else priors[some]))
+        logits += outputs_of(model, rows_of(rows, writer.tokenizer.pad_id, None if statistics is None else priors[some]), TOKENS)
     values = 1 / (1 + np.exp(-np.clip(np.array(logits, np.float64), -500, 500)))
     ends = np.cumsum([len(own) for own in candidates], dtype=int)
     return [values[end - len(own) : end] for end, own in zip(ends, candidates, strict=True)]

@@ -27,7 +27,7 @@ from bert4k.errors import CheckpointError
 from bert4k.finetuning import body, outputs_of
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prompts import Row, Writer
-from bert4k.linking.rows import rows_of
+from bert4k.linking.rows import TOKENS, rows_of
 from bert4k.model import Transformer
 from bert4k.nearest import nearest, unit
 from bert4k.progress import measured
@@ -37,6 +37,7 @@ from bert4k.training import LengthBatches
 from bert4k.tuning import Tuning
 
 TOGETHER = 4096  # entities that are written and read at a time
+ASKED = 256  # queries that are compared with all entities at a time, for which a third of a GB is enough
 
 
 def build(source: str, tuning: Tuning, pooling: str = "mean") -> tuple[keras.Model, Transformer, Tokenizer]:
@@ -68,7 +69,7 @@ def batches(
 
 def vectors_of(model: keras.Model, rows: Sequence[Row], pad_id: int) -> NDArray[np.float32]:
     """The vectors of rows, float32 [N, H], of length 1."""
-    found = outputs_of(model, rows_of(rows, pad_id)) if rows else []
+    found = outputs_of(model, rows_of(rows, pad_id), TOKENS) if rows else []
     return unit(np.array(found, np.float32).reshape(len(rows), model.output.shape[-1]))
 
 
@@ -122,17 +123,16 @@ class EntityVectors:
     def of(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of these entities, float32 [len(ids), H]. What has none, such as an entity that was added since, has 0."""
         found = np.zeros((len(ids), self.vectors.shape[1]), np.float32)
-        for place, id in enumerate(ids):
-            if id in self.number:
-                found[place] = self.vectors[self.number[id]]
+        known = [place for place, id in enumerate(ids) if id in self.number]
+        found[known] = self.vectors[[self.number[ids[place]] for place in known]]
         return found
 
     def nearest(self, queries: NDArray[np.float32], count: int) -> list[list[str]]:
         """The ids of the entities that are nearest to each of the queries [Q, H], the nearest first."""
-        if not len(queries) or not self.ids:
+        if not self.ids:
             return [[] for _ in queries]
-        numbers, _ = nearest(queries, self.vectors, count)
-        return [[self.ids[number] for number in row] for row in numbers]
+        parts = (nearest(queries[begin : begin + ASKED], self.vectors, count) for begin in range(0, len(queries), ASKED))
+        return [[self.ids[number] for number in row] for numbers, _ in parts for row in numbers]
 
 
 def _some(knowledge_base: KnowledgeBase) -> Iterator[list[Entity]]:

@@ -15,6 +15,8 @@ from bert4k.finetuning import Encoded
 from bert4k.linking.prompts import Row
 from bert4k.tokenizers import Tokenizer
 
+TOKENS = 2048  # of a batch that is only read: what becomes of them in a small network has room in a processor's cache
+
 
 @dataclass(frozen=True)
 class Rows(Encoded):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bert4k.errors import ConfigError
 from bert4k.recipe import required, setting
@@ -28,7 +30,9 @@ class Settings(RecipeSettings):
         "features", "what a head knows of these names: nothing; where they begin and end; and that mentions begin and end nowhere else"
     )
     mention_threshold: float = setting(0.5, "how probable a mention must be, or each end of it; lower finds more")
-    candidates: int = setting(20, "entities that are ranked for a mention: the most often linked, or, with retrieval, the nearest")
+    candidates: int | None = setting(
+        None, "entities that are ranked for a mention: the most often linked (20), or, with retrieval, the nearest (4)"
+    )
     least_links: int | None = setting(
         None, "where training links a name to some entities at least so often, only these are candidates (2 in Su's system of CCKS2019)"
     )
@@ -43,11 +47,18 @@ class Settings(RecipeSettings):
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
     hard_negatives: bool = setting(True, "of the same name, then with the nearest vectors; without it, any entities")
+    types: bool = setting(False, "learn to tell the type of what a mention means, for those that mean no entity")
     pooling: str = setting("mean", "of the last layer: mean, max, first ([CLS]) or attention")
     judged: int = setting(2000, "mentions of dev, drawn at random, on which ranking is judged after every epoch")
 
     def __post_init__(self) -> None:
         if self.nearest and not self.retrieval:
             raise ConfigError(f"nearest is {self.nearest}, and entities have no vectors without a bi-encoder. Give --retrieval, too.")
-        if not 0 < self.mention_threshold < 1 or self.candidates < 1 or self.negatives < 1:
+        if not 0 < self.mention_threshold < 1 or most_candidates(dataclasses.asdict(self)) < 1 or self.negatives < 1:
             raise ConfigError("Expected a mention_threshold between 0 and 1, and at least one of the candidates and of the negatives.")
+
+
+def most_candidates(settings: Mapping[str, Any]) -> int:
+    """How many entities of its name are ranked for a mention. Reading text and entity together costs most: what a bi-encoder has chosen
+    may be few."""
+    return int((4 if settings["retrieval"] else 20) if settings["candidates"] is None else settings["candidates"])

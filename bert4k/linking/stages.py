@@ -1,4 +1,4 @@
-"""The parts of a linker, trained one after the other: what finds mentions, what finds candidates, what ranks them.
+"""The parts of a linker, trained one after the other: what finds mentions, what finds candidates, what ranks them, what tells types.
 
 Each is a model in a folder of its own in the run folder, finished when its model.keras is there; so a run that was killed goes on with the
 part that was not.
@@ -12,16 +12,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import keras
 import numpy as np
 
 from bert4k import finetuning
 from bert4k.errors import DataError
-from bert4k.linking import generative, mentions, ranking, retrieval, siamese
+from bert4k.linking import generative, mentions, ranking, retrieval, siamese, types
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import KnowledgeBase
 from bert4k.linking.linker import Ranker, matcher
 from bert4k.linking.prompts import Asked, Writer
 from bert4k.linking.ranking import Question
+from bert4k.linking.rows import rows_of
 from bert4k.linking.settings import Settings
 from bert4k.linking.statistics import AnnotationStatistics
 from bert4k.linking.texts import LinkedText
@@ -29,6 +31,8 @@ from bert4k.losses import SimCSE
 from bert4k.scores import overlap
 from bert4k.telling import some, told_loss
 from bert4k.training import Grouped, LengthBatches
+
+NAMESAKES = 20  # among which the bi-encoder is judged, of each mention
 
 
 def trained(part: Path) -> bool:
@@ -103,7 +107,7 @@ def train_retrieval(
         settings.tuning.seed,
     )
     judge = some(linked_mentions(dev), settings.judged, settings.tuning.seed)
-    namesakes = Candidates(knowledge_base, statistics, settings.candidates).ids([one for one, _ in judge])
+    namesakes = Candidates(knowledge_base, statistics, NAMESAKES).ids([one for one, _ in judge])
     pool = list(dict.fromkeys([id for _, id in judge] + [id for row in namesakes for id in row]))
     place = {id: at for at, id in enumerate(pool)}
     known = [writer.entity(entity) for entity in knowledge_base.entities(pool)]
@@ -126,6 +130,44 @@ def train_retrieval(
         divergence=None,
     )
     finetuning.finish(settings.run / "retrieval", model, network, tokenizer, [])
+
+
+def train_types(settings: Settings, texts: Sequence[LinkedText], dev: Sequence[LinkedText], knowledge_base: KnowledgeBase) -> None:
+    """What tells the type of a mention, in types/, judged on those of dev whose type training knows."""
+    learn = types.typed(texts, knowledge_base)
+    classes = sorted({type for _, type in learn})
+    judge = some([each for each in types.typed(dev, knowledge_base) if each[1] in classes], settings.judged, settings.tuning.seed)
+    if len(classes) < 2:
+        raise DataError(
+            f"The entities that training texts mention have {len(classes)} types ({', '.join(classes)}); expected two or more to tell"
+            " apart. Give the entities of the knowledge base types, or leave out --types."
+        )
+    print("learning the types of mentions", file=sys.stderr)
+    model, network, tokenizer = types.build(settings.model, settings.tuning, len(classes))
+    writer, tuning = Writer(tokenizer, settings.longest), settings.tuning
+    rows = rows_of([writer.mention(asked) for asked, _ in learn], tokenizer.pad_id)
+    targets = np.array([classes.index(type) for _, type in learn])
+
+    def judged() -> dict[str, float]:
+        told = types.types_of(model, writer, [asked for asked, _ in judge], classes)
+        return {"accuracy": sum(mine == type for mine, (_, type) in zip(told, judge, strict=True)) / max(len(judge), 1)}
+
+    finetuning.fit(
+        settings.run / "types",
+        model,
+        network.config.num_hidden_layers,
+        LengthBatches(
+            rows.lengths(),
+            lambda chosen, length: (rows.inputs(chosen, length), targets[chosen]),
+            max(tuning.tokens, settings.longest),
+            seed=tuning.seed,
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        judged,
+        "accuracy",
+        tuning,
+    )
+    finetuning.finish(settings.run / "types", model, network, tokenizer, classes)
 
 
 def train_ranking(

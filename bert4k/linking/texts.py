@@ -6,14 +6,15 @@ or simply, `end` being the place after the last character and null the id of wha
 
     {"id": "7", "text": "苹果发布会", "mentions": [{"start": 0, "end": 2, "id": "42"}, {"start": 2, "end": 5, "id": null}]}
 
-Places count characters of the raw text as Python does: an emoji is one.
+The id NIL_Person, as in CCKS2020, is NIL of that type; in the simple form a mention says "type": "Person". Places count characters of the
+raw text as Python does: an emoji is one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,19 @@ from bert4k.linking.problems import Problems
 from bert4k.pretraining.text import check_files, lines
 
 NIL = "NIL"
+TYPED_NIL = NIL + "_"
 
 
 @dataclass(frozen=True, order=True)
 class Mention:
-    """A place of a text, `text[start:end] == surface`, and the id of the entity that it means; None (NIL) for one that has no entry."""
+    """A place of a text, `text[start:end] == surface`, and the id of the entity that it means; None (NIL) for one that has no entry, of
+    which a `type` may be known all the same."""
 
     start: int
     end: int
     surface: str
     id: str | None = None
+    type: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,12 @@ def _mention(values: Any, text: str) -> Mention:
     except (KeyError, TypeError, ValueError) as error:
         expected = 'expected {"mention": "...", "offset": "0", "kb_id": "..."} or {"start": 0, "end": 2, "id": "..."}'
         raise DataError(f"a mention is {_short(str(values))}; {expected}.") from error
-    return Mention(start, end, str(surface), None if target is None or str(target) == NIL else str(target))
+    if target is None or str(target) == NIL:
+        type = values.get("type")
+        return Mention(start, end, str(surface), None, type if isinstance(type, str) else None)
+    if str(target).startswith(TYPED_NIL):
+        return Mention(start, end, str(surface), None, str(target).removeprefix(TYPED_NIL))
+    return Mention(start, end, str(surface), str(target))
 
 
 def _misplaced(text: str, mention: Mention) -> str:
@@ -130,7 +139,7 @@ def _misplaced(text: str, mention: Mention) -> str:
 def competition_line(text: LinkedText, nil: bool = False) -> str:
     """A text as a line of CCKS2019, ids and offsets as strings. `nil`: with the mentions of NIL, which predictions do without."""
     mentions = [
-        {"kb_id": NIL if each.id is None else each.id, "mention": each.surface, "offset": str(each.start)}
+        {"kb_id": each.id or (TYPED_NIL + each.type if each.type else NIL), "mention": each.surface, "offset": str(each.start)}
         for each in text.mentions
         if nil or each.id is not None
     ]

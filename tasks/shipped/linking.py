@@ -6,19 +6,23 @@ For every data set, OUT/NAME/ gets kb.jsonl, train.jsonl and dev.jsonl, as `bert
 
     chip2019        a clinical term to the standard term that it stands for (the first of several); the whole text is the mention
     kgclue          a question to the entity that it asks about
-    ccks2019_marks  real texts of CCKS2019 with gold mentions but without ids: what can be learnt is where mentions are. What train.jsonl
-                    marks is an entity each, and what only dev.jsonl does is NIL
-    ccks2019_silver real texts of CCKS2019 with the links of another entry in the competition: agreement with it, not truth
+    ccks2019_marks  real texts of CCKS2019 with gold mentions but without ids: what can be learnt is where mentions are
+    ccks2019_found  the same dev.jsonl, and to learn from 35,000 other real texts with the mentions that another entry in the competition
+                    found, by which it was itself trained on 80,000 gold texts: a pupil's notes, not truth
+    ccks2019_silver real texts of CCKS2019 with the links of that other entry: agreement with it, not truth
 
 None of them comes with its whole knowledge base. Those of the first two are made of all that the data names, dev files included: every
-right answer is there, among fewer wrong ones than in life. The last knows what train.jsonl names, and the 801 entities that are public.
-What is counted on annotations comes from train.jsonl alone. Where the source has no dev file, every fifth text is kept.
+right answer is there, among fewer wrong ones than in life. That of the next two are the names that the other entry found in those 35,000
+texts: were it made of what train.jsonl marks, a dictionary would know all mentions that are learnt from and half of those that are judged.
+The last knows what train.jsonl names, and the 801 entities that are public. What is counted on annotations comes from train.jsonl alone.
+Where the source has no dev file, every fifth text is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import csv
 import json
 import re
 from collections import Counter
@@ -112,7 +116,8 @@ def kgclue(data: Path) -> Prepared:
 
 def ccks2019_marks(data: Path) -> Prepared:
     """CCKS2019, gold mentions as texts, of which the places are found one after the other."""
-    prepared, ids = Prepared([], [], []), dict[str, str]()
+    prepared = Prepared(_names(_found(data)), [], [])
+    ids = {normalised(entity.name): entity.id for entity in prepared.entities}
     for number, (text, _, gold) in enumerate(_marked(data)):
         mentions, reached = [], 0
         for surface in gold:
@@ -121,16 +126,38 @@ def ccks2019_marks(data: Path) -> Prepared:
                 prepared.dropped["mentions that are not in the text" if start < 0 else "blank mentions"] += 1
                 continue
             reached = start + len(surface)
-            mentions.append(Mention(start, reached, surface))
-            if _is_train(number):
-                ids.setdefault(normalised(surface), f"M{len(ids) + 1}")
+            mentions.append(Mention(start, reached, surface, ids.get(normalised(surface))))
         (prepared.train if _is_train(number) else prepared.dev).append(LinkedText(str(number), text, tuple(mentions)))
-    for texts in (prepared.train, prepared.dev):
-        texts[:] = [
-            replace(text, mentions=tuple(replace(each, id=ids.get(normalised(each.surface))) for each in text.mentions)) for text in texts
-        ]
-    prepared.entities = [Entity(key, form) for form, key in ids.items() if form]
     return prepared
+
+
+def ccks2019_found(data: Path) -> Prepared:
+    """CCKS2019, what the system whose predictions are in the file of gold mentions finds in other texts."""
+    texts, marked = _found(data), ccks2019_marks(data)
+    ids = {normalised(entity.name): entity.id for entity in marked.entities}
+    train = [replace(text, mentions=tuple(replace(each, id=ids.get(normalised(each.surface))) for each in text.mentions)) for text in texts]
+    return Prepared(marked.entities, train, marked.dev)
+
+
+def _found(data: Path) -> list[LinkedText]:
+    """The texts of the two files of predictions, mentions without ids, but for those that are among the gold ones."""
+    gold = {text for text, _, _ in _marked(data)}
+    texts = list(read_texts(data / CCKS / "develop_pred_v1.jsonl.gz"))
+    rows = csv.DictReader(_lines(data / CCKS / "eval_mentions_pred.tsv.gz"), delimiter="\t")
+    for row in rows:
+        places = zip(ast.literal_eval(row["mention"]), ast.literal_eval(row["offset"]), strict=True)
+        mentions = tuple(
+            Mention(start, start + len(surface), surface) for surface, start in places if row["text"].startswith(surface, start)
+        )
+        texts.append(LinkedText(f"eval-{row['text_id']}", row["text"], mentions))
+    texts = [replace(text, mentions=tuple(replace(each, id=None) for each in text.mentions)) for text in texts]
+    return [text for text in texts if "".join(text.text.lower().split()) not in gold]
+
+
+def _names(texts: Iterable[LinkedText]) -> list[Entity]:
+    """An entity for every name that the texts mention."""
+    names = dict.fromkeys(normalised(each.surface) for text in texts for each in text.mentions)
+    return [Entity(f"M{number}", name) for number, name in enumerate((each for each in names if each), 1)]
 
 
 def _is_train(number: int) -> bool:
@@ -164,7 +191,9 @@ def _sample(data: Path) -> list[Entity]:
     return [entity for _, entity in read_entities(data / CCKS / "kb_data_small.jsonl.gz")]
 
 
-DATA_SETS: dict[str, Callable[[Path], Prepared]] = {each.__name__: each for each in (chip2019, kgclue, ccks2019_marks, ccks2019_silver)}
+DATA_SETS: dict[str, Callable[[Path], Prepared]] = {
+    each.__name__: each for each in (chip2019, kgclue, ccks2019_marks, ccks2019_found, ccks2019_silver)
+}
 
 
 def _lines(path: Path) -> list[str]:
@@ -256,7 +285,7 @@ def measure(name: str, prepared: Prepared, folder: Path, data: Path) -> dict[str
     with KnowledgeBase.build(folder / "kb.jsonl", folder / "kb.db") as base:
         if name == "chip2019":
             numbers = _measure_ranking(base, prepared)
-        elif name == "ccks2019_marks":
+        elif name in ("ccks2019_marks", "ccks2019_found"):
             numbers = _measure_marks(base, prepared, data)
         else:
             numbers = _measure_dictionary(base, prepared)
