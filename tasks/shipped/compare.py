@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections import Counter
@@ -268,8 +269,12 @@ def told(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def limit_threads(count: int) -> None:
-    """So many threads for both: threads wait for each other at every product, and on a busy machine that would measure the scheduler."""
+    """So many threads, and cores, for both: threads wait for each other at every product, and on a busy machine that would measure the
+    scheduler. JAX knows but the cores."""
     import torch
+
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
 
     torch.set_num_threads(count)
     if keras.backend.backend() == "tensorflow":
@@ -291,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=Tuning.learning_rate, help="learning rate (%(default)s)")
     parser.add_argument("--limit", type=int, help="at most so many examples of a file, for a quick look")
     parser.add_argument(
-        "--threads", type=int, help="of both, PyTorch and TensorFlow (what they choose); 1 where other work shares the cores"
+        "--threads", type=int, help="of both, PyTorch and the backend (what they choose); 1 where other work shares the cores"
     )
     flags = parser.parse_args(arguments)
     if flags.threads:
