@@ -116,7 +116,7 @@ def kgclue(data: Path) -> Prepared:
 
 def ccks2019_marks(data: Path) -> Prepared:
     """CCKS2019, gold mentions as texts, of which the places are found one after the other."""
-    prepared = Prepared(_names(_found(data)), [], [])
+    prepared = Prepared(_names(_found(data, Counter())), [], [])
     ids = {normalised(entity.name): entity.id for entity in prepared.entities}
     for number, (text, _, gold) in enumerate(_marked(data)):
         mentions, reached = [], 0
@@ -133,23 +133,24 @@ def ccks2019_marks(data: Path) -> Prepared:
 
 def ccks2019_found(data: Path) -> Prepared:
     """CCKS2019, what the system whose predictions are in the file of gold mentions finds in other texts."""
-    texts, marked = _found(data), ccks2019_marks(data)
+    dropped = Counter[str]()
+    texts, marked = _found(data, dropped), ccks2019_marks(data)
     ids = {normalised(entity.name): entity.id for entity in marked.entities}
     train = [replace(text, mentions=tuple(replace(each, id=ids.get(normalised(each.surface))) for each in text.mentions)) for text in texts]
-    return Prepared(marked.entities, train, marked.dev)
+    return Prepared(marked.entities, train, marked.dev, dropped=dropped + marked.dropped)
 
 
-def _found(data: Path) -> list[LinkedText]:
+def _found(data: Path, dropped: Counter[str]) -> list[LinkedText]:
     """The texts of the two files of predictions, mentions without ids, but for those that are among the gold ones."""
     gold = {text for text, _, _ in _marked(data)}
     texts = list(read_texts(data / CCKS / "develop_pred_v1.jsonl.gz"))
     rows = csv.DictReader(_lines(data / CCKS / "eval_mentions_pred.tsv.gz"), delimiter="\t")
     for row in rows:
         places = zip(ast.literal_eval(row["mention"]), ast.literal_eval(row["offset"]), strict=True)
-        mentions = tuple(
-            Mention(start, start + len(surface), surface) for surface, start in places if row["text"].startswith(surface, start)
-        )
-        texts.append(LinkedText(f"eval-{row['text_id']}", row["text"], mentions))
+        mentions = [Mention(start, start + len(surface), surface) for surface, start in places]
+        kept = tuple(each for each in mentions if row["text"][each.start : each.end] == each.surface)
+        dropped["mentions that are not where they should be"] += len(mentions) - len(kept)
+        texts.append(LinkedText(f"eval-{row['text_id']}", row["text"], kept))
     texts = [replace(text, mentions=tuple(replace(each, id=None) for each in text.mentions)) for text in texts]
     return [text for text in texts if "".join(text.text.lower().split()) not in gold]
 

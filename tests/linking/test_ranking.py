@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -38,6 +39,19 @@ def test_rows() -> None:
     assert words(writer, entity) == [*"[CLS] 王 明 ； 好 书 [SEP]".split()] and entity.named.tolist() == [0, 1, 1, 0, 0, 0, 0]
     # Without such tokens, others: here [MASK]; 「」 and # are not in this vocabulary.
     assert words(Writer(Tokenizer(TOKENS), 16), Writer(Tokenizer(TOKENS), 16).mention(asked))[2:6] == ["[MASK]", "王", "明", "[MASK]"]
+
+
+def test_of_a_long_text_what_is_near_is_enough() -> None:
+    writer = Writer(Tokenizer(TOKENS), 16)
+    long = Asked("书" * 5000 + "王明" + "京" * 5000, 5000, 5002)
+    spans = Mock(side_effect=writer.tokenizer.spans)
+    writer.tokenizer.spans = spans  # type: ignore[method-assign]
+    told = writer.mention(long)
+    assert words(writer, told) == words(writer, writer.mention(Asked("书" * 50 + "王明" + "京" * 50, 50, 52)))
+    assert max(len(call.args[0]) for call in spans.call_args_list) <= 64
+    before = spans.call_count
+    writer.mention(long)  # as with each of its candidates
+    assert spans.call_count == before
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 20), st.integers(0, 40), st.integers(9, 24))
@@ -91,9 +105,9 @@ def test_the_best_threshold(links: list[tuple[float, bool]], expected: int) -> N
 
 def test_the_best_candidate() -> None:
     asked = Asked("的王明", 1, 3)
-    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.5)[2:] == ("王明", "2", 0.6, OTHER)
-    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.7)[2:] == ("王明", None, 0.6, None)
-    assert chosen(asked, [], np.array([]), 0.0)[2:] == ("王明", None, 0.0, None)
+    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.5)[2:6] == ("王明", "2", 0.6, OTHER)
+    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.7)[2:6] == ("王明", None, 0.6, None)
+    assert chosen(asked, [], np.array([]), 0.0)[2:6] == ("王明", None, 0.0, None)
 
 
 @pytest.mark.backends

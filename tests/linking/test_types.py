@@ -57,9 +57,9 @@ def test_what_is_learnt_is_told_of_nil(base: KnowledgeBase, tmp_path: Path) -> N
     from bert4k.tuning import Tuning
 
     # Who likes is a person; where somebody is, is a place.
-    rows = [("王明喜欢书的的", "1", 0), ("的的在北京坏坏", "2", 3)] * 24
+    rows = [("王明喜欢书的的", "1", 0), ("的的在北京坏坏", "2", 3), ("小人喜欢书的的", "1", 0), ("的的在小好坏坏", "2", 3)] * 12
     texts = [LinkedText(str(number), text, (Mention(at, at + 2, text[at : at + 2], id),)) for number, (text, id, at) in enumerate(rows)]
-    tuning = Tuning(learning_rate=0.02, epochs=6, tokens=128, dropout=0.0, network_dropout=0.0)
+    tuning = Tuning(learning_rate=0.01, epochs=10, tokens=128, dropout=0.0, network_dropout=0.0)
     files: Any = {"kb": base.path, "train": [], "dev": tmp_path}
     settings = Settings(run=tmp_path / "run", model=str(checkpoint(tmp_path / "model")), longest=16, types=True, tuning=tuning, **files)
     train_types(settings, texts, texts, base)

@@ -54,6 +54,8 @@ def data(tmp_path: Path) -> Path:
         "mention_data": [{"mention": "胜利者", "offset": "0", "kb_id": "7"}, {"mention": "胜利", "offset": "4", "kb_id": "10001"}],
     }
     write(ccks / "develop_pred_v1.jsonl.gz", *({"text_id": str(number)} | silver for number in range(20)))
+    rows = ["text_id\ttext\tmention\toffset", "1\t在ios上\t['ios', '在上']\t[1, 0]", "2\t胜利 与胜利在iOS\t['与']\t[3]"]
+    write(ccks / "eval_mentions_pred.tsv.gz", *rows)
     return tmp_path
 
 
@@ -84,10 +86,19 @@ def test_marked_texts(data: Path) -> None:
     found = linking.ccks2019_marks(data)
     assert (len(found.train), [text.id for text in found.dev]) == (8, ["0", "5"])
     assert found.train[0].text == "胜利与胜利在ios"
-    assert found.train[0].mentions == (Mention(0, 2, "胜利", "M1"), Mention(3, 5, "胜利", "M1"), Mention(6, 9, "ios", "M2"))
-    assert found.dev[0].text == "失败与胜利" and found.dev[0].mentions == (Mention(0, 2, "失败"), Mention(3, 5, "胜利", "M1"))
+    assert found.train[0].mentions == (Mention(0, 2, "胜利", "M2"), Mention(3, 5, "胜利", "M2"), Mention(6, 9, "ios", "M3"))
+    assert found.dev[0].text == "失败与胜利" and found.dev[0].mentions == (Mention(0, 2, "失败"), Mention(3, 5, "胜利", "M2"))
     assert found.dropped == {"mentions that are not in the text": 16}
-    assert [(entity.id, entity.name) for entity in found.entities] == [("M1", "胜利"), ("M2", "ios")]
+    assert [(entity.id, entity.name) for entity in found.entities] == [("M1", "胜利者"), ("M2", "胜利"), ("M3", "ios")]
+
+
+def test_texts_with_what_another_system_found(data: Path) -> None:
+    found, marked = linking.ccks2019_found(data), linking.ccks2019_marks(data)
+    assert (found.entities, found.dev) == (marked.entities, marked.dev)
+    assert [text.id for text in found.train] == [*map(str, range(20)), "eval-1"]  # the other one of that file is among the gold ones
+    assert found.train[0].mentions == (Mention(0, 3, "胜利者", "M1"), Mention(4, 6, "胜利", "M2"))
+    assert found.train[-1].mentions == (Mention(1, 4, "ios", "M3"),)
+    assert found.dropped["mentions that are not where they should be"] == 1
 
 
 def test_silver_links(data: Path) -> None:
