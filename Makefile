@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test slow lint bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -23,9 +23,14 @@ demo: $(VENV)/.installed  ## load the shipped checkpoint, draw masks, fill, cont
 	@$(BIN)/python examples/demo.py
 
 test: lint  ## all checks: style, types, tests on TensorFlow, then the backend-sensitive ones on JAX and PyTorch
-	KERAS_BACKEND=tensorflow $(PYTEST) -n $(JOBS) $(TESTS)
-	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m backends $(TESTS)
-	KERAS_BACKEND=torch $(PYTEST) -n $(JOBS) -m backends $(TESTS)
+	KERAS_BACKEND=tensorflow $(PYTEST) -n $(JOBS) -m "not slow" $(TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m "backends and not slow" $(TESTS)
+	KERAS_BACKEND=torch $(PYTEST) -n $(JOBS) -m "backends and not slow" $(TESTS)
+
+slow: $(VENV)/.installed-dev  ## what test leaves out, since it takes long and proves a second time: some recipes whole, several devices
+	KERAS_BACKEND=tensorflow $(PYTEST) -n $(JOBS) -m slow $(TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m "backends and slow" $(TESTS)
+	KERAS_BACKEND=torch $(PYTEST) -n $(JOBS) -m "backends and slow" $(TESTS)
 
 lint: $(VENV)/.installed-dev  ## style and types only
 	$(BIN)/ruff check .

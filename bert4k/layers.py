@@ -421,6 +421,10 @@ class Dense(keras.layers.Dense):
         x = affine(inputs, self.kernel, self.bias)
         return x if self.activation is None else self.activation(x)
 
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
+        # Keras refuses what is derived from its layer, and model.quantize() leaves out what refuses.
+        super().quantize(mode, type_check=False, config=config)
+
 
 @keras.saving.register_keras_serializable("bert4k")
 class TiedProjection(keras.layers.Dense):

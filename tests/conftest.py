@@ -7,6 +7,7 @@ Data that is not part of the project is looked for in `$BERT4K_DATA`, then in `.
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,14 @@ def _seeds() -> None:
     numpy.random.seed(0)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_programs_of_others() -> Iterator[None]:
+    """What a file had compiled is forgotten with it: JAX keeps every program, and a whole run of the tests had workers of 8 GB."""
+    yield
+    if "jax" in sys.modules and BACKEND == "jax":
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

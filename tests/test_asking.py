@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import run
 
-from bert4k import asking, cli
+from bert4k import asking
 from bert4k.answering import Evidence
+from bert4k.commands import finding
 from bert4k.errors import ConfigError, DataError
 from bert4k.retrieval import Engine, Found, open_corpus
 
@@ -95,7 +96,7 @@ def test_a_run_that_answers_nothing_is_refused() -> None:
 def test_the_command(texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = []
     qa = SimpleNamespace(load=lambda path: loaded.append(path) or Reader())
-    monkeypatch.setattr(cli, "_task_of", lambda options: SimpleNamespace(__name__="bert4k.tasks.dgcnn_qa", QA=qa))
+    monkeypatch.setattr(finding, "task_of", lambda options: SimpleNamespace(__name__="bert4k.tasks.dgcnn_qa", QA=qa))
     shown = run(capsys, "ask", str(texts), "珠江全长多少公里", "--run", "runs/qa")
     assert shown.startswith("2320公里  0.88\n  珠江.txt, line ") and "【2320公里】" in shown and loaded == [Path("runs/qa")]
     monkeypatch.setattr("sys.stdin", io.StringIO("珠江全长多少公里\n山有什么\n"))
