@@ -29,8 +29,6 @@ test: lint  ## all checks: style, types, tests on TensorFlow, then the backend-s
 
 slow: $(VENV)/.installed-dev  ## what test leaves out, since it takes long and proves a second time: some recipes whole, several devices
 	KERAS_BACKEND=tensorflow $(PYTEST) -n $(JOBS) -m slow $(TESTS)
-	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m "backends and slow" $(TESTS)
-	KERAS_BACKEND=torch $(PYTEST) -n $(JOBS) -m "backends and slow" $(TESTS)
 
 lint: $(VENV)/.installed-dev  ## style and types only
 	$(BIN)/ruff check .

@@ -195,7 +195,7 @@ def random_constraint(rng: Any, depth: int = 0) -> Constraint:
     return random_constraint(rng, depth + 1) | random_constraint(rng, depth + 1)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))])
 def test_nothing_outside_of_random_sets_comes(machine: Any, small: Any, seed: int) -> None:
     """A constraint of its own for each source, all samplers, and rules that would lead out of the set."""
     rng = np.random.default_rng(seed)

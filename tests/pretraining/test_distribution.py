@@ -83,6 +83,7 @@ def test_jax_on_two_and_four_devices(folder: Path) -> None:
         assert_same(folder / "jax" / "one", folder / "jax" / name)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_jax_in_two_processes(folder: Path, tmp_path: Path) -> None:
     """They share a run, stop together, and go on; only the first one writes."""
@@ -112,6 +113,7 @@ def test_jax_in_two_processes(folder: Path, tmp_path: Path) -> None:
     assert_same(folder / "jax" / "one", folder / "jax" / "two")
 
 
+@pytest.mark.slow
 def test_tensorflow_on_four_devices(folder: Path) -> None:
     jobs = [
         ("tf/one", None, {}),
@@ -122,6 +124,7 @@ def test_tensorflow_on_four_devices(folder: Path) -> None:
     assert_same(folder / "tf" / "one", folder / "tf" / "four")
 
 
+@pytest.mark.slow
 def test_tensorflow_on_two_devices(folder: Path) -> None:
     """What four devices began, two finish; and what several devices must do together: clip, average, orthogonalise."""
     if not (folder / "tf" / "again").exists():

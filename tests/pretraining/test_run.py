@@ -158,6 +158,7 @@ def test_lines_of_the_log_may_become_longer(whole: Path, settings: Settings, tmp
     assert_same_weights(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_may_be_prolonged_until_its_rate_falls(settings: Settings, tmp_path: Path) -> None:
     def ending(steps: int, decay_steps: int) -> Settings:
         how = replace(settings.optimizer, warmup_steps=1, decay_steps=decay_steps, ema=None)

@@ -28,7 +28,7 @@ def write(path: Path, several: bool = False) -> Path:
     return path
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_train_evaluate_and_predict(tmp_path: Path, several: bool, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.tsv", several), tmp_path / "run"
     how = ["--tuning.epochs", "8", "--tuning.learning_rate", "0.02", "--tuning.tokens", "128", "--tuning.ema", "0.5", "--tuning.fgm", "0.1"]

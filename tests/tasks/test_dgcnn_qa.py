@@ -46,7 +46,7 @@ def arguments(folder: Path, reader: str, epochs: int, second_stage: int) -> list
     return common
 
 
-@pytest.mark.parametrize("reader", ["dgcnn_characters", "dgcnn_words", "dgcnn_encoder"])
+@pytest.mark.parametrize("reader", [pytest.param("dgcnn_characters", marks=pytest.mark.slow), "dgcnn_words", "dgcnn_encoder"])
 def test_train_evaluate_and_predict(tmp_path: Path, reader: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     told = json.loads(run(capsys, "train", "dgcnn_qa", *arguments(tmp_path, reader, 4, 0)))

@@ -32,7 +32,7 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("extractive", [True, False])
+@pytest.mark.parametrize("extractive", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_train_evaluate_and_predict(tmp_path: Path, extractive: bool, capsys: pytest.CaptureFixture[str]) -> None:
     dev, folder = write(tmp_path / "dev.jsonl"), tmp_path / "run"
     common = [

@@ -66,6 +66,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [json.loads(line)["answer"] for line in told.split("\n") if line] == [each["answer"] for each in answers]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["train", "multiple_choice", *common(tmp_path, write(tmp_path / "train.jsonl")), "--tuning.epochs", "3"]
     calls, original = iter([None, KeyboardInterrupt, *[None] * 9]), score

@@ -21,7 +21,7 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("head", ["crf", "global_pointer"])
+@pytest.mark.parametrize("head", ["crf", pytest.param("global_pointer", marks=pytest.mark.slow)])
 def test_train_evaluate_and_predict(tmp_path: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.txt"), tmp_path / "run"
     common = ["--run", str(folder), "--train", str(train), "--dev", str(train), "--model", str(checkpoint(tmp_path / "model"))]

@@ -68,6 +68,7 @@ def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert overlap(as_texts, [example.triples for example in examples]).f1 == pytest.approx(found["f1"])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["train", "relation_extraction", *common(tmp_path, write(tmp_path / "train.jsonl")), "--tuning.epochs", "3"]
     calls, original = iter([None, KeyboardInterrupt, *[None] * 9]), score

@@ -35,7 +35,7 @@ def arguments(tmp_path: Path, *how: str) -> list[str]:
     return [*common, *lengths, *how]
 
 
-@pytest.mark.parametrize("objective", ["shifted", "cloze"])
+@pytest.mark.parametrize("objective", ["shifted", pytest.param("cloze", marks=pytest.mark.slow)])
 def test_train_evaluate_and_predict(tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder, epochs = tmp_path / "run", 8 if objective == "shifted" else 16
     how = ["--objective", objective, "--tuning.epochs", str(epochs), "--tuning.learning_rate", "0.02", "--tuning.dropout", "0"]
@@ -62,7 +62,13 @@ def test_train_evaluate_and_predict(tmp_path: Path, objective: str, capsys: pyte
         assert [json.loads(line) for line in told_there.split("\n") if line] == answers
 
 
-@pytest.mark.parametrize("how", [["--objective", "cloze"], ["--metric", "dev_loss", "--tuning.patience", "1", "--tuning.ema", "0.5"]])
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--objective", "cloze"],
+        pytest.param(["--metric", "dev_loss", "--tuning.patience", "1", "--tuning.ema", "0.5"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_was_killed_goes_on_with_the_same_numbers(
     tmp_path: Path, how: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

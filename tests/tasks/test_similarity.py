@@ -43,7 +43,7 @@ def lines_of(told: str) -> list[Any]:
     return [json.loads(line) for line in told.split("\n") if line]
 
 
-@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("graded", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_pairs_read_together(tmp_path: Path, graded: bool, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train.tsv", lambda one, other: 2 * (one + other) if graded else int(one and other))
     folder = tmp_path / "run"
@@ -66,7 +66,7 @@ def bad(tmp_path: Path, content: str, name: str = "bad.tsv") -> Path:
     return tmp_path / name
 
 
-@pytest.mark.parametrize("objective", ["cosent", "simcse_unsupervised", "simcse"])
+@pytest.mark.parametrize("objective", ["cosent", "simcse_unsupervised", pytest.param("simcse", marks=pytest.mark.slow)])
 def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, folder = write(tmp_path / "train.tsv"), tmp_path / "run"
     arguments = common(tmp_path, train, "--kind", "bi", "--objective", objective, "--tuning.network_dropout", "0.1")
@@ -102,7 +102,7 @@ def test_a_vector_a_text(tmp_path: Path, objective: str, capsys: pytest.CaptureF
     assert pair["alike"] == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["cross", pytest.param("bi", marks=pytest.mark.backends)])
+@pytest.mark.parametrize("kind", [pytest.param("cross", marks=pytest.mark.slow), pytest.param("bi", marks=pytest.mark.backends)])
 def test_a_run_that_was_killed_goes_on(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
