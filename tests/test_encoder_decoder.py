@@ -20,6 +20,7 @@ from decoding.conftest import CHARACTERS, SPECIAL
 from decoding.pairs_reference import Pairs
 from decoding.test_generation import same as same_texts
 from keras import ops
+from marks import on_backends
 from test_families import VOCABULARY, numpy, outputs_of, same, tokenizer_of
 from test_parity import our_gradients
 
@@ -247,8 +248,7 @@ def test_what_sets_t5_pegasus_apart_is_seen() -> None:
 # Saved and loaded. ---------------------------------------------------------------------------------------------------------------
 
 
-@backends
-@every_case
+@pytest.mark.parametrize("name", on_backends(CASES, "T5", "BART"))
 def test_saved_and_loaded_bit_for_bit(name: str, tmp_path: Path) -> None:
     model = build(name)
     tokenizer, batch = tokenizer_of(model.config), batch_of(model.config)
