@@ -28,8 +28,9 @@ from bert4k.answering import (
     placed,
     question_of_line,
     read_questions,
+    report_answers,
+    told,
     vote,
-    write_report,
 )
 from bert4k.errors import ConfigError, DataError
 from bert4k.recipe import setting
@@ -218,20 +219,9 @@ def train(settings: Settings) -> dict[str, Any]:
         settings.tuning,
     )
     found = answered()
-    report(settings.run, settings.dev, found, dev)
+    report_answers(settings.run, settings.dev, found, dev)
     finetuning.finish(settings.run, network, network, tokenizer, ())
     return {"run": str(settings.run), "epoch": best["epoch"], **score([each.text for each in found], dev)}
-
-
-def report(folder: Path, path: Path, found: Sequence[Answer], questions: Sequence[Question]) -> None:
-    """report.md and answers.jsonl."""
-    rows = [told(*pair) | {"right": list(pair[0].answers)} for pair in zip(questions, found, strict=True)]
-    write_report(folder, path, score([each.text for each in found], questions), rows)
-
-
-def told(question: Question, found: Answer) -> dict[str, Any]:
-    """An answer as JSON."""
-    return {"question": question.text, "answer": found.text, "confidence": round(found.confidence, 4)}
 
 
 def evaluate(run: Path, path: Path) -> dict[str, Any]:
@@ -240,7 +230,7 @@ def evaluate(run: Path, path: Path) -> dict[str, Any]:
 
     questions = read(path)
     found = QA.load(run).answers(questions)
-    report(evaluation_folder(run, path), path, found, questions)
+    report_answers(evaluation_folder(run, path), path, found, questions)
     return {"file": str(path), "questions": len(questions), **score([each.text for each in found], questions)}
 
 

@@ -8,7 +8,7 @@ from bert4k.answering.matching import occurrences
 from bert4k.answering.metrics import Expanded, answer_scores, cmrc_scores, read_expanded, scores_of_kinds, sogou_scores, squad_scores
 from bert4k.answering.questions import Passage, Question, question_of, question_of_line
 from bert4k.answering.readers import read_counted, read_questions
-from bert4k.answering.reports import write_report
+from bert4k.answering.reports import report_answers, told, write_report
 from bert4k.answering.voting import Answer, Evidence, pieces, placed, vote
 
 __all__ = [
@@ -27,9 +27,11 @@ __all__ = [
     "read_counted",
     "read_expanded",
     "read_questions",
+    "report_answers",
     "scores_of_kinds",
     "sogou_scores",
     "squad_scores",
+    "told",
     "vote",
     "write_report",
 ]

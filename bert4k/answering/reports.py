@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bert4k.answering.metrics import answer_scores
+from bert4k.answering.questions import Question
+from bert4k.answering.voting import Answer
 from bert4k.checkpoints.stored import replacing
 
 
@@ -20,3 +23,14 @@ def write_report(folder: Path, path: Path, scores: Mapping[str, float], rows: Se
     for name, content in (("report.md", "\n".join(lines) + "\n"), ("answers.jsonl", text)):
         with replacing(folder / name) as (temporary,):
             temporary.write_text(content, encoding="utf-8")
+
+
+def told(question: Question, found: Answer) -> dict[str, Any]:
+    """A voted answer as JSON."""
+    return {"question": question.text, "answer": found.text, "confidence": round(found.confidence, 4)}
+
+
+def report_answers(folder: Path, path: Path, found: Sequence[Answer], questions: Sequence[Question]) -> None:
+    """`write_report` of voted answers."""
+    rows = [told(*pair) | {"right": list(pair[0].answers)} for pair in zip(questions, found, strict=True)]
+    write_report(folder, path, answer_scores([each.text for each in found], questions), rows)
