@@ -112,8 +112,8 @@ def linked(linker: Linker, texts: Sequence[LinkedText]) -> list[LinkedText]:
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """`bert4k train entity_linking`: train what finds mentions, what finds candidates, and what ranks them, each to its best epoch; set the
-    threshold on dev; write the run folder; returns the scores on dev."""
+    """`bert4k train entity_linking`: train what finds mentions, what finds candidates, and what ranks them, each to its best epoch; weigh
+    the last two and set the threshold on dev; write the run folder; returns the scores on dev."""
     from bert4k import finetuning
     from bert4k.linking import stages
 
@@ -135,8 +135,9 @@ def train(settings: Settings) -> dict[str, Any]:
     if settings.types and not stages.trained(settings.run / "types"):
         stages.train_types(settings, texts, dev, knowledge_base)
     finder = parts.stored_finder(settings.run, stored, knowledge_base, statistics)
-    typer = parts.stored_typer(settings.run, stored)
-    linker = parts.Linker(finder, candidates, parts.stored_ranker(settings.run, stored, statistics), 0.0, typer)
+    typer, ranker = parts.stored_typer(settings.run, stored), parts.stored_ranker(settings.run, stored, statistics)
+    weights = stages.calibration_on(settings, dev, candidates, ranker)
+    linker = parts.Linker(finder, candidates, ranker, 0.0, typer, weights)
     linker.threshold = threshold_on(linker, dev)
     scores = score(linker, dev)
     report(settings.run, settings.dev, len(dev), scores)
@@ -145,6 +146,7 @@ def train(settings: Settings) -> dict[str, Any]:
         "knowledge_base": KNOWLEDGE if own else str(knowledge_base.path),
         "fingerprint": knowledge_base.fingerprint,
         "threshold": linker.threshold,
+        "calibration": weights,
     }
     finetuning.write_json(settings.run / LAST, told)
     return {"run": str(settings.run), "threshold": linker.threshold, **scores}

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prompts import Asked, Writer
 from bert4k.linking.statistics import AnnotationStatistics
+
+Vectors = NDArray[np.float32]
 
 if TYPE_CHECKING:
     import keras
@@ -21,12 +26,19 @@ class Nearest:
     def __init__(self, model: keras.Model, writer: Writer, vectors: EntityVectors) -> None:
         self.model, self.writer, self.vectors = model, writer, vectors
 
-    def sorted(self, asked: Sequence[Asked], ids: Sequence[Sequence[str]], most: int, more: int) -> list[list[str]]:
-        """The `most` ids of each that are nearest to the mention, the nearest first, then `more` that are nearest among all entities."""
+    def queries(self, asked: Sequence[Asked]) -> Vectors:
+        """The vectors of mentions, float32 [N, H]."""
         from bert4k.linking.retrieval import vectors_of
 
-        queries = vectors_of(self.model, [self.writer.mention(each) for each in asked], self.writer.tokenizer.pad_id)
-        others = self.vectors.nearest(queries, more) if more else [[] for _ in asked]
+        return vectors_of(self.model, [self.writer.mention(each) for each in asked], self.writer.tokenizer.pad_id)
+
+    def cosines(self, queries: Vectors, entities: Sequence[Sequence[Entity]]) -> list[Vectors]:
+        """How near each of its candidates is to each mention, float32 [K] for each; 0 for an entity that has no vector."""
+        return [self.vectors.of([each.id for each in own]) @ query for query, own in zip(queries, entities, strict=True)]
+
+    def sorted(self, queries: Vectors, ids: Sequence[Sequence[str]], most: int, more: int) -> list[list[str]]:
+        """The `most` ids of each that are nearest to the mention, the nearest first, then `more` that are nearest among all entities."""
+        others = self.vectors.nearest(queries, more) if more else [[] for _ in queries]
         found = []
         for query, own, further in zip(queries, ids, others, strict=True):
             cosines = self.vectors.of(own) @ query
@@ -61,24 +73,29 @@ class Candidates:
         counts = self.statistics.counts(surface)
         return sorted(self.knowledge_base.candidates(surface), key=lambda id: -counts[id])
 
-    def ids(self, asked: Sequence[Asked]) -> list[list[str]]:
-        """Those of each mention."""
+    def queries(self, asked: Sequence[Asked]) -> Vectors | None:
+        """The vectors of mentions, if there is a bi-encoder: for who asks for candidates, and how near they are."""
+        return None if self.nearest is None else self.nearest.queries(asked)
+
+    def ids(self, asked: Sequence[Asked], queries: Vectors | None = None) -> list[list[str]]:
+        """Those of each mention. queries: `queries(asked)`, where they are there already."""
         known = {surface: self.named(surface) for surface in {each.surface for each in asked}}
         named = [known[each.surface] for each in asked]
         found = [ids[: self.most] for ids in named]
         if self.nearest is None:
             return found
         many = [place for place, ids in enumerate(named) if len(ids) > self.most or self.more]
-        told = self.nearest.sorted([asked[place] for place in many], [named[place] for place in many], self.most, self.more)
+        near = self.nearest.queries([asked[place] for place in many]) if queries is None else queries[many]
+        told = self.nearest.sorted(near, [named[place] for place in many], self.most, self.more)
         for place, ids in zip(many, told, strict=True):
             # The most often linked first, then the nearest, as many as were asked for; one may have been deleted since it got its vector.
             some = list(dict.fromkeys([*named[place][:1], *ids]))[: self.most + self.more]
             found[place] = [id for id in some if id in known[asked[place].surface] or id in self.knowledge_base]
         return found
 
-    def entities(self, asked: Sequence[Asked]) -> list[list[Entity]]:
+    def entities(self, asked: Sequence[Asked], queries: Vectors | None = None) -> list[list[Entity]]:
         """`ids`, as entities."""
-        ids = self.ids(asked)
+        ids = self.ids(asked, queries)
         wanted = list(dict.fromkeys(id for own in ids for id in own))
         known = dict(zip(wanted, self.knowledge_base.entities(wanted), strict=True))
         return [[known[id] for id in own] for own in ids]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert4k.errors import CheckpointError, ConfigError, DataError
+from bert4k.linking.calibration import RANKER_ALONE, Calibration
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prior import features
@@ -59,13 +60,23 @@ class Linked(NamedTuple):
 
 class Linker:
     """Finds mentions by `finder`, their candidates by `candidates`, and ranks them by `ranker`; a candidate below `threshold` is none, and
-    `typer`, if there is one, says of what type such a mention is.
+    `typer`, if there is one, says of what type such a mention is. calibration: how much it counts, beside what the ranker says, how near
+    the vectors of candidates are, where there are vectors.
 
     May be used by several threads, one of which works at a time: a model has the whole machine anyway, and many texts together are read
     faster than one after another."""
 
-    def __init__(self, finder: Finder, candidates: Candidates, ranker: Ranker, threshold: float, typer: Typer | None = None) -> None:
-        self.finder, self.candidates, self.ranker, self.threshold, self.typer = finder, candidates, ranker, threshold, typer
+    def __init__(
+        self,
+        finder: Finder,
+        candidates: Candidates,
+        ranker: Ranker,
+        threshold: float,
+        typer: Typer | None = None,
+        calibration: Calibration = RANKER_ALONE,
+    ) -> None:
+        self.finder, self.candidates, self.ranker, self.threshold = finder, candidates, ranker, threshold
+        self.typer, self.calibration = typer, calibration
         self._lock = threading.Lock()
 
     @classmethod
@@ -93,8 +104,12 @@ class Linker:
             return self._ranked(asked)
 
     def _ranked(self, asked: Sequence[Asked]) -> list[Linked]:
-        entities = self.candidates.entities(asked)
+        queries = self.candidates.queries(asked)
+        entities = self.candidates.entities(asked, queries)
         scores = self.ranker(asked, entities)
+        if queries is not None and self.candidates.nearest is not None:
+            cosines = self.candidates.nearest.cosines(queries, entities)
+            scores = [self.calibration.apply(*each) for each in zip(scores, cosines, strict=True)]
         found = [chosen(*each, self.threshold) for each in zip(asked, entities, scores, strict=True)]
         if self.typer is not None:
             nil = [place for place, each in enumerate(found) if each.id is None]
@@ -146,6 +161,7 @@ def load(run: Path, knowledge_base: str | Path | None, changed: bool) -> Linker:
         stored_ranker(run, settings, statistics),
         told["threshold"],
         stored_typer(run, settings),
+        Calibration(*told["calibration"]),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from bert4k import finetuning
 from bert4k.errors import DataError
 from bert4k.linking import generative, mentions, ranking, retrieval, siamese, types
+from bert4k.linking.calibration import RANKER_ALONE, Calibration
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import KnowledgeBase
 from bert4k.linking.linker import Ranker, matcher
@@ -246,22 +247,35 @@ def ranking_judge(settings: Settings, dev: Sequence[LinkedText], candidates: Can
     return judged
 
 
+def calibration_on(settings: Settings, dev: Sequence[LinkedText], candidates: Candidates, ranker: Ranker) -> Calibration:
+    """What the ranker says and how near vectors are, if there are any, weighed on mentions of dev, of which some are drawn."""
+    if candidates.nearest is None:
+        return RANKER_ALONE
+    judge = some(list(zip(asked_of(dev), right_of(dev), strict=True)), settings.judged, settings.tuning.seed)
+    asked = [one for one, _ in judge]
+    queries = candidates.nearest.queries(asked)
+    entities = candidates.entities(asked, queries)
+    right = [[entity.id == id for entity in own] for own, (_, id) in zip(entities, judge, strict=True)]
+    return Calibration.fit(ranker(asked, entities), candidates.nearest.cosines(queries, entities), right)
+
+
 def linked_mentions(texts: Sequence[LinkedText]) -> list[tuple[Asked, str]]:
     """The mentions of texts that mean an entity, with its id."""
-    pairs = zip(asked_of(texts), [mention.id for text in texts for mention in text.mentions], strict=True)
+    pairs = zip(asked_of(texts), right_of(texts), strict=True)
     return [(one, id) for one, id in pairs if id is not None]
 
 
 def questions(texts: Sequence[LinkedText], candidates: Candidates, settings: Settings, nearest: Nearest | None) -> list[Question]:
     """The mentions of training texts with what they mean and what else they could: of the same name, then with the nearest vectors."""
-    asked, right = asked_of(texts), [mention.id for text in texts for mention in text.mentions]
+    asked, right = asked_of(texts), right_of(texts)
     others = candidates.ids(asked)
     counts = [len(ids) for ids in others]
     if not settings.hard_negatives:
         others = [[] for _ in asked]
     elif nearest is not None:
         few = [place for place, ids in enumerate(others) if len(set(ids) - {right[place]}) < settings.negatives]
-        more = nearest.sorted([asked[place] for place in few], [[] for _ in few], 0, settings.negatives + 1)
+        queries = nearest.queries([asked[place] for place in few])
+        more = nearest.sorted(queries, [[] for _ in few], 0, settings.negatives + 1)
         for place, ids in zip(few, more, strict=True):
             others[place] = list(dict.fromkeys([*others[place], *ids]))
     return [
@@ -273,3 +287,8 @@ def questions(texts: Sequence[LinkedText], candidates: Candidates, settings: Set
 def asked_of(texts: Sequence[LinkedText]) -> list[Asked]:
     """The mentions of texts, one after the other, as questions."""
     return [Asked(text.text, mention.start, mention.end) for text in texts for mention in text.mentions]
+
+
+def right_of(texts: Sequence[LinkedText]) -> list[str | None]:
+    """What they mean."""
+    return [mention.id for text in texts for mention in text.mentions]

@@ -62,6 +62,11 @@ def test_from_a_model_to_candidates(tmp_path: Path) -> None:
         assert found[2] == []
         assert Candidates(knowledge_base, statistics, 3).ids(asked) == [["4", "0", "1"]] * 2 + [[]]
         assert Candidates(knowledge_base, statistics, 3, least=2).ids(asked)[0] == ["4"]
+        unknown = Entity("none", "王明")  # what has no vector is neither near nor far
+        own = [ENTITIES[:3], [unknown, ENTITIES[7]], []]
+        for told, entities, row in zip(nearest.cosines(nearest.queries(asked), own), own, cosines, strict=True):
+            np.testing.assert_allclose(told, [0.0 if each is unknown else row[int(each.id)] for each in entities], atol=1e-5)
+        assert Candidates(knowledge_base, statistics, 3, nearest=nearest).ids(asked, nearest.queries(asked)) == found
         more = Candidates(knowledge_base, statistics, 3, nearest=nearest, more=2)
         assert more.ids(asked)[2] == vectors.nearest(queries[2:], 2)[0]
         knowledge_base.delete(vectors.nearest(queries[2:], 2)[0][:1])  # by somebody, meanwhile

@@ -47,6 +47,7 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     from bert4k.errors import ConfigError, DataError
     from bert4k.linking import Entity, KnowledgeBase, Linker, ranking
     from bert4k.linking.linker import check_fingerprint
+    from bert4k.linking.prompts import Asked
     from bert4k.training import LearningCurves
 
     monkeypatch.setattr(LearningCurves, "_draw", lambda self: None)  # a second each, and tested elsewhere
@@ -64,6 +65,13 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert "is finished" in run(capsys, *given, code=2)
 
     linker = Linker.load(folder)
+    # What is chosen goes by the ranker and by the vectors.
+    asked = [Asked(ASKED[0], 0, 2), Asked(ASKED[1], 6, 8)]
+    entities, nearest = linker.candidates.entities(asked), linker.candidates.nearest
+    both = zip(linker.ranker(asked, entities), nearest.cosines(nearest.queries(asked), entities), strict=True)
+    best = [float(max(linker.calibration.apply(*each))) for each in both]
+    assert [each.score for each in linker.disambiguate(asked)] == pytest.approx(best, abs=1e-5)
+    assert linker.calibration.cosine + linker.calibration.behind > 0
     together = linker.link(ASKED)
     assert [[(each.start, each.end, each.id) for each in own] for own in together] == [
         [(0, 2, "2")],
