@@ -76,7 +76,8 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
 
 def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
     """How right links are as CCKS2019 counts ("f1"), and part by part: mentions, what is NIL, and, given the right mentions, how often the
-    right entity is among the first candidates, how often it is chosen, and how often the type is right where types were learnt."""
+    right entity is among the first candidates ("recall@k"), how often it is the best of them ("ranking"), how often it, or NIL, is told
+    ("accuracy", of those that mean an entity "accuracy_linked"), and how often the type is right where types were learnt."""
     from bert4k.linking.types import typed
 
     texts = [dataclasses.replace(text, id=str(number)) for number, text in enumerate(texts)]  # whatever ids a file has, some of them twice
@@ -85,7 +86,9 @@ def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
     asked, right = [Asked(text, each.start, each.end) for text, each in given], [each.id for _, each in given]
     has = [place for place, id in enumerate(right) if id is not None]
     recall = recall_at(linker.candidates.ids([asked[place] for place in has]), [{str(right[place])} for place in has])
-    accuracy = ranking_accuracy([each.id for each in linker.disambiguate(asked)], right)
+    best = linker.disambiguate(asked, threshold=0.0)
+    ranking = ranking_accuracy([each.id for each in best], right)
+    accuracy = ranking_accuracy([each.id if each.score >= linker.threshold else None for each in best], right)
     numbers = {
         f"{prefix}{name}": value
         for prefix, part in (("", "links"), ("mention_", "mentions"), ("nil_", "nil"))
@@ -95,7 +98,7 @@ def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
         known = typed(texts, linker.candidates.knowledge_base)
         told = linker.typer([asked for asked, _ in known])
         numbers["type_accuracy"] = sum(mine == type for mine, (_, type) in zip(told, known, strict=True)) / max(len(known), 1)
-    numbers |= {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"]}
+    numbers |= {"accuracy": accuracy["all"], "accuracy_linked": accuracy["linked"], "ranking": ranking["linked"]}
     return numbers | {f"recall@{k}": value for k, value in recall.items()}
 
 

@@ -20,7 +20,7 @@ Values = NDArray[np.float64]
 Cosines = NDArray[np.floating]
 
 LEAST = 1e-6  # below this, and above 1 less this, all probabilities are one
-RIDGE = 1e-3  # pulls towards what the ranker says: keeps weights finite where right and wrong can be told apart without error
+RIDGE = 0.1  # pulls towards what the ranker says: a few mentions, which may be told apart without error, shall not decide everything
 STEPS = 50  # of Newton's method, which needs about ten
 
 

@@ -95,22 +95,22 @@ class Linker:
         with self._lock:
             spans = self.finder(list(texts))
             asked = [Asked(text, each.start, each.end) for text, own in zip(texts, spans, strict=True) for each in own]
-            found = iter(self._ranked(asked))
+            found = iter(self._ranked(asked, self.threshold))
         return [[next(found) for _ in own] for own in spans]
 
-    def disambiguate(self, asked: Sequence[Asked]) -> list[Linked]:
-        """What given mentions mean."""
+    def disambiguate(self, asked: Sequence[Asked], threshold: float | None = None) -> list[Linked]:
+        """What given mentions mean. threshold: another one than the linker's; with 0, the best candidate of each, however improbable."""
         with self._lock:
-            return self._ranked(asked)
+            return self._ranked(asked, self.threshold if threshold is None else threshold)
 
-    def _ranked(self, asked: Sequence[Asked]) -> list[Linked]:
+    def _ranked(self, asked: Sequence[Asked], threshold: float) -> list[Linked]:
         queries = self.candidates.queries(asked)
         entities = self.candidates.entities(asked, queries)
         scores = self.ranker(asked, entities)
         if queries is not None and self.candidates.nearest is not None:
             cosines = self.candidates.nearest.cosines(queries, entities)
             scores = [self.calibration.apply(*each) for each in zip(scores, cosines, strict=True)]
-        found = [chosen(*each, self.threshold) for each in zip(asked, entities, scores, strict=True)]
+        found = [chosen(*each, threshold) for each in zip(asked, entities, scores, strict=True)]
         if self.typer is not None:
             nil = [place for place, each in enumerate(found) if each.id is None]
             for place, type in zip(nil, self.typer([asked[place] for place in nil]), strict=True):

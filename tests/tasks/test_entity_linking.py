@@ -48,6 +48,7 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     from bert4k.linking import Entity, KnowledgeBase, Linker, ranking
     from bert4k.linking.linker import check_fingerprint
     from bert4k.linking.prompts import Asked
+    from bert4k.tasks.entity_linking import read, score
     from bert4k.training import LearningCurves
 
     monkeypatch.setattr(LearningCurves, "_draw", lambda self: None)  # a second each, and tested elsewhere
@@ -72,6 +73,13 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     best = [float(max(linker.calibration.apply(*each))) for each in both]
     assert [each.score for each in linker.disambiguate(asked)] == pytest.approx(best, abs=1e-5)
     assert linker.calibration.cosine + linker.calibration.behind > 0
+    # Ranking is judged apart from what is NIL.
+    with monkeypatch.context() as strict:
+        strict.setattr(linker, "threshold", 1.1)
+        assert [each.id for each in linker.disambiguate(asked)] == [None, None]
+        assert [each.id for each in linker.disambiguate(asked, threshold=0.0)] == ["2", "3"]
+        numbers = score(linker, read(tmp_path / "texts.jsonl", linker.candidates.knowledge_base, "stop"))
+        assert numbers["ranking"] == 1.0 and numbers["accuracy_linked"] == 0.0
     together = linker.link(ASKED)
     assert [[(each.start, each.end, each.id) for each in own] for own in together] == [
         [(0, 2, "2")],
