@@ -62,11 +62,11 @@ def dgcnn(reader: str, epochs: int, rate: float, rows: int, **settings: Any) -> 
 
 
 SYSTEMS = {
-    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 6, 2e-4, 32, overlap=False),
-    "DGCNN, characters": dgcnn("dgcnn_characters", 6, 2e-4, 32),
-    "DGCNN, characters and words": dgcnn("dgcnn_words", 6, 2e-4, 32),
-    "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 4, RATE, 16, frozen=True),
-    "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 4, RATE, 16),
+    "DGCNN, characters, no overlap": dgcnn("dgcnn_characters", 20, 2e-4, 32, overlap=False),
+    "DGCNN, characters": dgcnn("dgcnn_characters", 20, 2e-4, 32),
+    "DGCNN, characters and words": dgcnn("dgcnn_words", 20, 2e-4, 32),
+    "DGCNN on the frozen checkpoint": dgcnn("dgcnn_encoder", 8, RATE, 16, frozen=True),
+    "DGCNN on the checkpoint": dgcnn("dgcnn_encoder", 8, RATE, 16),
     "half pointers on the checkpoint": dgcnn("joint", 8, RATE, 16),
     "UniLM on the checkpoint": System("generative_qa", 5, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
     "[MASK]s on the checkpoint": System("mlm_qa", 5, {"extractive": True}, {"learning_rate": RATE, "tokens": 2048}),
