@@ -49,13 +49,13 @@ def test_commands_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert told.out or "wrote" in told.err, line
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "tests/bench/README.md"])
 def test_links_lead_somewhere(root: Path, page: str) -> None:
     prose = re.sub(r"^```.*?^```$", "", (root / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     found = re.findall(r"\[[^\]]*\]\(([^)#]+)\)", prose)
     assert found
     for target in found:
-        assert target.startswith("https://") or (root / target).exists(), target
+        assert target.startswith("https://") or (root / page).parent.joinpath(target).exists(), target
 
 
 def test_the_pages_show_the_same_code(root: Path) -> None:
