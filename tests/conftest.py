@@ -18,8 +18,6 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("BERT4K_DATA") or ROOT.parent / "shared" / "data")
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tests compile much and compute little: without XLA's optimisations JAX takes half the time. 0 tests what users run.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # The same examples on every run and no deadlines: a failure is a fault in the code, not luck or a busy machine.
 hypothesis.settings.register_profile("bert4k", derandomize=True, deadline=None)

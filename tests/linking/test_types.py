@@ -11,7 +11,8 @@ import pytest
 from tiny_runs import checkpoint
 
 from bert4k.errors import DataError
-from bert4k.linking import NIL, Entity, KnowledgeBase, LinkedText, Linker, Mention, competition_line, read_texts
+from bert4k.linking import NIL, AnnotationStatistics, Entity, KnowledgeBase, LinkedText, Linker, Mention, competition_line, read_texts
+from bert4k.linking.candidates import Candidates
 from bert4k.linking.prompts import Asked
 
 PERSON, PLACE = Entity("1", "王明", (), "", ("人", "作品")), Entity("2", "北京", (), "", ("地",))
@@ -67,14 +68,11 @@ def test_what_is_learnt_is_told_of_nil(base: KnowledgeBase, tmp_path: Path) -> N
     assert typer is not None and stored_typer(settings.run, {"types": False}) is None
     assert typer([Asked("小人喜欢书的的", 0, 2), Asked("的的在小好坏坏", 3, 5)]) == ["人", "地"] and typer([]) == []
 
-    class Everybody:
-        def entities(self, asked: list[Asked]) -> list[list[Entity]]:
-            return [[PERSON] if each.surface == "王明" else [] for each in asked]
-
     def finder(texts: Any) -> list[list[Span]]:
         return [[Span(0, 2, 1.0)], [Span(0, 2, 1.0)]]
 
-    linker = Linker(finder, Everybody(), lambda asked, entities: [np.ones(len(own)) for own in entities], 0.5, typer)  # type: ignore[arg-type]
+    candidates = Candidates(base, AnnotationStatistics(), 4)
+    linker = Linker(finder, candidates, lambda asked, entities: [np.ones(len(own)) for own in entities], 0.5, typer)
     found = linker.link(["小人喜欢书的的", "王明在北京坏坏"])
     assert [[(each.id, each.type) for each in own] for own in found] == [[(None, "人")], [("1", "人")]]
 
