@@ -21,7 +21,8 @@ Cosines = NDArray[np.floating]
 
 LEAST = 1e-6  # below this, and above 1 less this, all probabilities are one
 RIDGE = 0.1  # pulls towards what the ranker says: a few mentions, which may be told apart without error, shall not decide everything
-STEPS = 50  # of Newton's method, which needs about ten
+STEPS = 100  # of Newton's method, which needs about ten
+PRECISION = 1e-9  # of a weight
 
 
 class Calibration(NamedTuple):
@@ -46,14 +47,22 @@ class Calibration(NamedTuple):
         if not 0 < labels.sum() < len(labels):
             return RANKER_ALONE
         weights = start = np.array(RANKER_ALONE)
+
+        def cost(weights: Values) -> float:
+            x = inputs @ weights
+            return float(np.sum(np.logaddexp(0, x) - labels * x) + RIDGE / 2 * np.sum((weights - start) ** 2))
+
         for _ in range(STEPS):
             found = sigmoid(inputs @ weights)
             slope = inputs.T @ (found - labels) + RIDGE * (weights - start)
             curvature = (inputs * (found * (1 - found))[:, None]).T @ inputs + RIDGE * np.eye(len(weights))
             step = np.linalg.solve(curvature, slope)
-            weights = weights - step
-            if np.abs(step).max() < 1e-9:
+            # A whole step may lead far past the valley where probabilities are close to 0 and 1: half of it, until it leads down.
+            while cost(weights - step) > cost(weights) - 1e-4 * slope @ step and np.abs(step).max() > PRECISION:
+                step = step / 2
+            if np.abs(step).max() <= PRECISION:
                 break
+            weights = weights - step
         return cls(*map(float, weights))
 
 
