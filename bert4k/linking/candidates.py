@@ -32,16 +32,15 @@ class Nearest:
 
         return vectors_of(self.model, [self.writer.mention(each) for each in asked], self.writer.tokenizer.pad_id)
 
-    def cosines(self, queries: Vectors, entities: Sequence[Sequence[Entity]]) -> list[Vectors]:
+    def cosines(self, queries: Vectors, ids: Sequence[Sequence[str]]) -> list[Vectors]:
         """How near each of its candidates is to each mention, float32 [K] for each; 0 for an entity that has no vector."""
-        return [self.vectors.of([each.id for each in own]) @ query for query, own in zip(queries, entities, strict=True)]
+        return [self.vectors.of(own) @ query for query, own in zip(queries, ids, strict=True)]
 
     def sorted(self, queries: Vectors, ids: Sequence[Sequence[str]], most: int, more: int) -> list[list[str]]:
         """The `most` ids of each that are nearest to the mention, the nearest first, then `more` that are nearest among all entities."""
         others = self.vectors.nearest(queries, more) if more else [[] for _ in queries]
         found = []
-        for query, own, further in zip(queries, ids, others, strict=True):
-            cosines = self.vectors.of(own) @ query
+        for cosines, own, further in zip(self.cosines(queries, ids), ids, others, strict=True):
             order = sorted(range(len(own)), key=lambda place: -cosines[place])[:most]
             found.append(list(dict.fromkeys([*(own[place] for place in order), *further])))
         return found
@@ -73,12 +72,8 @@ class Candidates:
         counts = self.statistics.counts(surface)
         return sorted(self.knowledge_base.candidates(surface), key=lambda id: -counts[id])
 
-    def queries(self, asked: Sequence[Asked]) -> Vectors | None:
-        """The vectors of mentions, if there is a bi-encoder: for who asks for candidates, and how near they are."""
-        return None if self.nearest is None else self.nearest.queries(asked)
-
     def ids(self, asked: Sequence[Asked], queries: Vectors | None = None) -> list[list[str]]:
-        """Those of each mention. queries: `queries(asked)`, where they are there already."""
+        """Those of each mention. queries: `nearest.queries(asked)`, where they are there already."""
         known = {surface: self.named(surface) for surface in {each.surface for each in asked}}
         named = [known[each.surface] for each in asked]
         found = [ids[: self.most] for ids in named]
@@ -99,3 +94,11 @@ class Candidates:
         wanted = list(dict.fromkeys(id for own in ids for id in own))
         known = dict(zip(wanted, self.knowledge_base.entities(wanted), strict=True))
         return [[known[id] for id in own] for own in ids]
+
+    def with_cosines(self, asked: Sequence[Asked]) -> tuple[list[list[Entity]], list[Vectors] | None]:
+        """`entities`, and how near each is to its mention (None: there is no bi-encoder); the vector of a mention is made once for both."""
+        if self.nearest is None:
+            return self.entities(asked), None
+        queries = self.nearest.queries(asked)
+        entities = self.entities(asked, queries)
+        return entities, self.nearest.cosines(queries, [[each.id for each in own] for own in entities])

@@ -104,11 +104,9 @@ class Linker:
             return self._ranked(asked, self.threshold if threshold is None else threshold)
 
     def _ranked(self, asked: Sequence[Asked], threshold: float) -> list[Linked]:
-        queries = self.candidates.queries(asked)
-        entities = self.candidates.entities(asked, queries)
+        entities, cosines = self.candidates.with_cosines(asked)
         scores = self.ranker(asked, entities)
-        if queries is not None and self.candidates.nearest is not None:
-            cosines = self.candidates.nearest.cosines(queries, entities)
+        if cosines is not None:
             scores = [self.calibration.apply(*each) for each in zip(scores, cosines, strict=True)]
         found = [chosen(*each, threshold) for each in zip(asked, entities, scores, strict=True)]
         if self.typer is not None:

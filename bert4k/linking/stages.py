@@ -253,10 +253,10 @@ def calibration_on(settings: Settings, dev: Sequence[LinkedText], candidates: Ca
         return RANKER_ALONE
     judge = some(list(zip(asked_of(dev), right_of(dev), strict=True)), settings.judged, settings.tuning.seed)
     asked = [one for one, _ in judge]
-    queries = candidates.nearest.queries(asked)
-    entities = candidates.entities(asked, queries)
+    entities, cosines = candidates.with_cosines(asked)
+    assert cosines is not None  # there is a bi-encoder
     right = [[entity.id == id for entity in own] for own, (_, id) in zip(entities, judge, strict=True)]
-    return Calibration.fit(ranker(asked, entities), candidates.nearest.cosines(queries, entities), right)
+    return Calibration.fit(ranker(asked, entities), cosines, right)
 
 
 def linked_mentions(texts: Sequence[LinkedText]) -> list[tuple[Asked, str]]:

@@ -64,7 +64,9 @@ def test_from_a_model_to_candidates(tmp_path: Path) -> None:
         assert Candidates(knowledge_base, statistics, 3, least=2).ids(asked)[0] == ["4"]
         unknown = Entity("none", "王明")  # what has no vector is neither near nor far
         own = [ENTITIES[:3], [unknown, ENTITIES[7]], []]
-        for told, entities, row in zip(nearest.cosines(nearest.queries(asked), own), own, cosines, strict=True):
+        for told, entities, row in zip(
+            nearest.cosines(nearest.queries(asked), [[each.id for each in one] for one in own]), own, cosines, strict=True
+        ):
             np.testing.assert_allclose(told, [0.0 if each is unknown else row[int(each.id)] for each in entities], atol=1e-5)
         assert Candidates(knowledge_base, statistics, 3, nearest=nearest).ids(asked, nearest.queries(asked)) == found
         more = Candidates(knowledge_base, statistics, 3, nearest=nearest, more=2)

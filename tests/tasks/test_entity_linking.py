@@ -69,7 +69,8 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     # What is chosen goes by the ranker and by the vectors.
     asked = [Asked(ASKED[0], 0, 2), Asked(ASKED[1], 6, 8)]
     entities, nearest = linker.candidates.entities(asked), linker.candidates.nearest
-    both = zip(linker.ranker(asked, entities), nearest.cosines(nearest.queries(asked), entities), strict=True)
+    ids = [[each.id for each in own] for own in entities]
+    both = zip(linker.ranker(asked, entities), nearest.cosines(nearest.queries(asked), ids), strict=True)
     best = [float(max(linker.calibration.apply(*each))) for each in both]
     assert [each.score for each in linker.disambiguate(asked)] == pytest.approx(best, abs=1e-5)
     assert linker.calibration.cosine + linker.calibration.behind > 0
