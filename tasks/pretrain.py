@@ -19,15 +19,18 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bert4k.errors import ConfigError, DataError
 from bert4k.quiet import import_backend
 from bert4k.recipe import alone, distribution, in_turn, parse_settings, required, same_settings, setting, stored_settings
 
 if TYPE_CHECKING:
+    import keras
+
     from bert4k.model import Transformer
-    from bert4k.pretraining.stream import Source
+    from bert4k.pretraining.run import Pace
+    from bert4k.pretraining.stream import Mixture, Shares, Source
     from bert4k.tokenizers import Tokenizer
 
 
@@ -218,47 +221,75 @@ def pretrain(settings: Settings) -> Path | None:
     from bert4k.backend import process
 
     with distribution(settings.devices), alone(settings.run) if process()[0] == 0 else nullcontext():
+        plan = _plan(settings)  # complains before anything is written, and before texts are tokenised for minutes
         with in_turn("settings"):
             same_settings(settings, settings.run / "settings.json", _free(settings))
         finished = settings.run / "model"
         if finished.exists():
             print(f"{settings.run} is finished; nothing is left to do", file=sys.stderr)
             return finished
-        return _train(settings, finished)
+        return _train(settings, finished, plan)
 
 
-def _train(settings: Settings, finished: Path) -> Path | None:
+class Plan(NamedTuple):
+    """What the settings ask for, as the training takes it."""
+
+    mixture: Mixture
+    shares: Shares
+    pace: Pace
+    optimizer: keras.optimizers.Optimizer
+
+
+def _plan(settings: Settings) -> Plan:
+    """Raises `ConfigError` when the numbers cannot be, or do not fit together."""
+    from bert4k.pretraining.run import Pace
+    from bert4k.pretraining.stream import Mixture, Shares
+    from bert4k.training import WarmupDecay, make_optimizer
+
+    how = settings.optimizer
+    schedule = WarmupDecay(how.learning_rate, settings.steps, how.warmup_steps, how.decay_steps, how.decay_shape)
+    kept = {name: getattr(how, name) for name in ("weight_decay", "clip_norm", "accumulate", "ema", "embedding_rate")}
+    return Plan(
+        Mixture(**dataclasses.asdict(settings.mixture)),
+        Shares(**dataclasses.asdict(settings.shares)),
+        Pace(settings.steps, settings.log_every, settings.snapshot_every, settings.evaluate_every, settings.keep, settings.minutes),
+        make_optimizer(how.name, schedule, **kept, dtype=settings.dtype),
+    )
+
+
+def _train(settings: Settings, finished: Path, plan: Plan) -> Path | None:
     import keras
 
     from bert4k.backend import process, set_seed
     from bert4k.hub import save
-    from bert4k.pretraining.run import Evaluation, Pace, train
+    from bert4k.pretraining.run import Evaluation, train
     from bert4k.pretraining.snapshots import newest_step
     from bert4k.pretraining.start import begin
-    from bert4k.pretraining.stream import Mixture, Shares, Stream
+    from bert4k.pretraining.stream import Stream
     from bert4k.pretraining.trainer import Pretrainer
-    from bert4k.training import WarmupDecay, make_optimizer
 
-    how = settings.optimizer
     set_seed(settings.seed)
     transformer, tokenizer = build(settings)
     with in_turn("data"):
         training, held_out = read(settings, tokenizer)
     if settings.model.init is None and settings.model.start == "counts" and not newest_step(settings.run / "snapshots"):
         begin(transformer, training, tokenizer, settings.seed)
-    mixture, shares = Mixture(**dataclasses.asdict(settings.mixture)), Shares(**dataclasses.asdict(settings.shares))
     shape = (settings.groups, settings.rows, settings.length)
-    stream = Stream(training, tokenizer, mixture, shares, *shape, settings.seed)
-    evaluation = Evaluation(held_out, tokenizer, mixture, shares, *shape, settings.evaluate_batches, seed=0)
+    stream = Stream(training, tokenizer, plan.mixture, plan.shares, *shape, settings.seed)
+    evaluation = Evaluation(held_out, tokenizer, plan.mixture, plan.shares, *shape, settings.evaluate_batches, seed=0)
     pretrainer = Pretrainer(transformer, stream.shape, compiled=settings.compiled)
-    schedule = WarmupDecay(how.learning_rate, settings.steps, how.warmup_steps, how.decay_steps, how.decay_shape)
-    kept = {name: getattr(how, name) for name in ("weight_decay", "clip_norm", "accumulate", "ema", "embedding_rate")}
-    pretrainer.compile(make_optimizer(how.name, schedule, **kept, dtype=settings.dtype))
-    pace = Pace(settings.steps, settings.log_every, settings.snapshot_every, settings.evaluate_every, settings.keep, settings.minutes)
+    pretrainer.compile(plan.optimizer)
     callbacks: list[Any] = []
     if settings.tensorboard and process()[0] == 0:
         callbacks.append(keras.callbacks.TensorBoard(settings.run / "tensorboard", update_freq=settings.log_every))
-    reached = train(settings.run, pretrainer, stream, pace, evaluation, callbacks, tell=_tell)
+    first = "; PyTorch compiles them first, a minute or more" if settings.compiled and keras.backend.backend() == "torch" else ""
+    tokens = stream.shape.tokens * settings.optimizer.accumulate
+    print(
+        f"{transformer.count_params():,} weights, {tokens:,} tokens a step, a line every {settings.log_every} steps{first}",
+        file=sys.stderr,
+        flush=True,
+    )
+    reached = train(settings.run, pretrainer, stream, plan.pace, evaluation, callbacks, tell=_tell)
     if reached < settings.steps:
         print(f"stopped at step {reached} of {settings.steps}; the same command goes on", file=sys.stderr)
         return None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bert4k.finetuning import body, in_tokens, outputs_of, within_text
 from bert4k.layers import FORBIDDEN
+from bert4k.linking.odds import DictionaryOdds, count_ends, count_spans
 from bert4k.linking.rows import TOKENS, Piece, Rows, cut
 from bert4k.model import Transformer
 from bert4k.structured import EfficientGlobalPointer, GlobalPointerLoss, HalfPointer, pair_pointers, spans_above
@@ -82,7 +83,9 @@ def build(source: str, tuning: Tuning, head: Head, dictionary: Dictionary = "non
     if head == "global_pointer":
         scores = EfficientGlobalPointer(1, name="mentions")(x, real)
     else:
-        scores = HalfPointer(1, name="mentions")(x)
+        scores = HalfPointer(1, prior=0.01 if matches is None else 0.5, name="mentions")(x)
+    if dictionary != "none":
+        scores = DictionaryOdds(head == "global_pointer", name="dictionary")(scores, matches)
     return keras.Model(inputs, bounded(scores, matches, head) if dictionary == "boundaries" else scores), network, tokenizer
 
 
@@ -95,6 +98,12 @@ def bounded(scores: Any, matches: Any, head: Head) -> Any:
     else:
         allowed = ops.stack([begins, ends], axis=-1)[:, :, None]
     return ops.where(allowed, scores, FORBIDDEN)
+
+
+def begin(model: keras.Model, rows: Rows, targets: Sequence[Sequence[Place]], head: Head) -> None:
+    """Let a fresh model begin with what the dictionary alone says, counted on the rows that it will learn from."""
+    count = count_spans if head == "global_pointer" else count_ends
+    model.get_layer("dictionary").set_weights([count(rows.of_tokens["matches"], targets)])
 
 
 def loss(head: Head) -> keras.losses.Loss:

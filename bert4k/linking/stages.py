@@ -60,6 +60,8 @@ def train_mentions(
     targets = mentions.in_pieces(places, pieces)
     if not any(targets):
         raise DataError("No mention of the training texts begins and ends with tokens, so nothing can be learnt. Look at their offsets.")
+    if settings.dictionary != "none":
+        mentions.begin(model, learn, targets, head)
     overlapping = any(one[1] > other[0] for row in places for one, other in pairwise(sorted(row)))
 
     def judged() -> dict[str, float]:

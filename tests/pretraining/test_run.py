@@ -269,7 +269,9 @@ def test_the_command_is_quiet_and_tells_where_the_model_is(folder: Path, tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=quiet | backend, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"model": str(tmp_path / "run" / "model")}
-    assert [line.partition("  ")[0] for line in done.stderr.split("\n")] == ["step 2", "step 4", ""]
+    begins, *steps = done.stderr.split("\n")
+    assert begins.endswith("weights, 256 tokens a step, a line every 2 steps")
+    assert [line.partition("  ")[0] for line in steps] == ["step 2", "step 4", ""]
 
 
 def test_errors_of_the_command_are_one_paragraph(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,6 +313,24 @@ def test_a_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) 
 def test_settings_that_make_no_sense(folder: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         pretrain(tiny.settings(folder, tmp_path, **CHANGES | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"steps": 4, "optimizer": {"warmup_steps": 40}}, "4 steps cannot hold 40 of warm-up"),
+        ({"optimizer": {"ema": 2.0}}, "expected a number between 0 and 1"),
+        ({"mixture": {"masked": -1.0}}, "ratio of masked is -1.0"),
+        ({"keep": 0}, "keep is 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_any_text_is_read(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    """Tokenising takes minutes, and a run folder holds on to the settings that it was begun with."""
+    with pytest.raises(ConfigError, match=told):
+        pretrain(tiny.settings(folder, tmp_path / "run", **CHANGES | changes))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_pairs_that_do_not_fit_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ QUICK = [
     "--tuning.network_dropout",
     "0",
     "--tuning.epochs",
-    "5",
+    "8",
     "--tuning.learning_rate",
     "0.01",
     "--tuning.tokens",
@@ -29,7 +29,9 @@ QUICK = [
     "--longest_pair",
     "32",
 ]
-ASKED = ["王明在坏京", "的王明在好书小北", "", "的王明在在好书人人"]
+# Of the training texts, which it has learnt by heart: what a network of this size makes of others is luck. And one that says nothing.
+SEEN = {2: "的王明在坏京的的的的的的的的", 3: "的王明在好书小北的的的的的的", 5: "的的王明在好书人人的的的的的"}
+ASKED = [SEEN[2], SEEN[3], "", SEEN[5]]
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
@@ -51,6 +53,7 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     from bert4k.tasks.entity_linking import read, score
     from bert4k.training import LearningCurves
 
+    assert all(linking_toys.texts()[number]["text"] == text for number, text in SEEN.items())
     monkeypatch.setattr(LearningCurves, "_draw", lambda self: None)  # a second each, and tested elsewhere
     folder, given = tmp_path / "run", arguments(tmp_path, "--retrieval", "true", "--candidates", "2", "--nearest", "1", "--negatives", "1")
     with monkeypatch.context() as killed:
@@ -67,7 +70,7 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
 
     linker = Linker.load(folder)
     # What is chosen goes by the ranker and by the vectors.
-    asked = [Asked(ASKED[0], 0, 2), Asked(ASKED[1], 6, 8)]
+    asked = [Asked(ASKED[0], 1, 3), Asked(ASKED[1], 6, 8)]
     entities, nearest = linker.candidates.entities(asked), linker.candidates.nearest
     ids = [[each.id for each in own] for own in entities]
     both = zip(linker.ranker(asked, entities), nearest.cosines(nearest.queries(asked), ids), strict=True)
@@ -83,10 +86,10 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         assert numbers["ranking"] == 1.0 and numbers["accuracy_linked"] == 0.0
     together = linker.link(ASKED)
     assert [[(each.start, each.end, each.id) for each in own] for own in together] == [
-        [(0, 2, "2")],
+        [(1, 3, "2")],
         [(1, 3, "1"), (6, 8, "3")],
         [],
-        [(1, 3, "1"), (7, 9, None)],
+        [(2, 4, "1"), (7, 9, None)],
     ]
     assert together[0][0].entity == Entity("2", "王明", (), "坏京") and together[3][1].entity is None
     for text, own in zip(ASKED, together, strict=True):
@@ -114,12 +117,12 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert "| f1 | 100.00 |" in (folder / "evaluation" / "texts" / "report.md").read_text(encoding="utf-8")
     answers = lines_of(run(capsys, "predict", str(folder), ASKED[0], json.dumps({"text_id": "7", "text": ASKED[3]})))
     assert answers == [
-        {"text_id": "1", "text": ASKED[0], "mention_data": [{"kb_id": "2", "mention": "王明", "offset": "0"}]},
-        {"text_id": "7", "text": ASKED[3], "mention_data": [{"kb_id": "1", "mention": "王明", "offset": "1"}]},
+        {"text_id": "1", "text": ASKED[0], "mention_data": [{"kb_id": "2", "mention": "王明", "offset": "1"}]},
+        {"text_id": "7", "text": ASKED[3], "mention_data": [{"kb_id": "1", "mention": "王明", "offset": "2"}]},
     ]
     shown = run(capsys, "link", str(folder), *ASKED[1::2]).split("\n")
-    assert shown[0] == "的[王明]在好书[小北]" and shown[1].startswith("  1-3\t王明\t1\t王明\t") and shown[1].endswith("\t好书")
-    assert shown[3] == "的[王明]在在好书[人人]" and shown[5].startswith("  7-9\t人人\tNIL")
+    assert shown[0] == "的[王明]在好书[小北]的的的的的的" and shown[1].startswith("  1-3\t王明\t1\t王明\t") and shown[1].endswith("\t好书")
+    assert shown[3] == "的的[王明]在好书[人人]的的的的的" and shown[5].startswith("  7-9\t人人\tNIL")
     [told] = lines_of(run(capsys, "link", str(folder), ASKED[0], "--json"))
     assert told["links"][0]["id"] == "2" and told["links"][0]["name"] == "王明"
 
