@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
 Cosines = NDArray[np.floating]
@@ -76,6 +76,6 @@ def seen(scores: Values, cosines: Cosines) -> Values:
     return np.stack([np.log(clipped / (1 - clipped)), near, near - near.max(initial=-1.0), np.ones(len(near))], axis=1)
 
 
-def sigmoid(x: Values) -> Values:
+def sigmoid(x: ArrayLike) -> Values:
     """1 / (1 + exp(-x)) without overflow."""
-    return np.exp(-np.logaddexp(0, -x))
+    return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(x, np.float64))))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bert4k.finetuning import body, in_tokens, outputs_of, within_text
 from bert4k.layers import FORBIDDEN
+from bert4k.linking.calibration import sigmoid
 from bert4k.linking.odds import DictionaryOdds, count_ends, count_spans
 from bert4k.linking.rows import TOKENS, Piece, Rows, cut
 from bert4k.model import Transformer
@@ -148,8 +149,8 @@ def spans_of(scores: NDArray[np.float32], head: Head, threshold: float = 0.5) ->
     pointer's is the product of those of its two ends."""
     if head == "global_pointer":
         above = float(np.log(threshold / (1 - threshold)))
-        return [Span(first, end, float(_sigmoid(score))) for first, end, _, score in spans_above(scores, above)]
-    probabilities = _sigmoid(scores)
+        return [Span(first, end, float(sigmoid(score))) for first, end, _, score in spans_above(scores, above)]
+    probabilities = sigmoid(scores)
     return [
         Span(first, end, float(probabilities[first, 0, 0] * probabilities[end - 1, 0, 1]))
         for first, end, _ in pair_pointers(probabilities, threshold)
@@ -181,7 +182,3 @@ def apart(spans: Iterable[Span]) -> list[Span]:
         if all(span.end <= other.start or other.end <= span.start for other in kept):
             kept.append(span)
     return kept
-
-
-def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-np.clip(np.asarray(x, np.float64), -500, 500)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bert4k.finetuning import body, outputs_of
 from bert4k.layers import FORBIDDEN
+from bert4k.linking.calibration import sigmoid
 from bert4k.linking.entities import Entity
 from bert4k.linking.prior import FEATURES, features
 from bert4k.linking.prompts import Asked, Writer
@@ -166,6 +167,6 @@ def rank(
         some = slice(begin, begin + TOGETHER)
         rows = [writer.pair(asked[place], entity) for place, entity in pairs[some]]
         logits += outputs_of(model, rows_of(rows, writer.tokenizer.pad_id, None if statistics is None else priors[some]), TOKENS)
-    values = 1 / (1 + np.exp(-np.clip(np.array(logits, np.float64), -500, 500)))
+    values = sigmoid(logits)
     ends = np.cumsum([len(own) for own in candidates], dtype=int)
     return [values[end - len(own) : end] for end, own in zip(ends, candidates, strict=True)]
