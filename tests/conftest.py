@@ -37,6 +37,20 @@ def _seeds() -> None:
         sys.modules["keras"].utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _programs_of_earlier_runs() -> None:
+    """JAX finds again on disk what it compiled in another file or another run: two thirds of the time of its tests went into compiling.
+
+    A folder for each worker, in the user's cache: JAX does not write to it in one step. Processes that tests start and kill have no part."""
+    if BACKEND == "jax":
+        import jax
+
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert4k" / "tests" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache / os.environ.get("PYTEST_XDIST_WORKER", "alone")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_programs_of_others() -> Iterator[None]:
     """What a file had compiled is forgotten with it: JAX keeps every program, and a whole run of the tests had workers of 8 GB."""

@@ -116,7 +116,7 @@ STUDIES = {
     ),
     "questions": Study(
         "kgclue",
-        "the entity that a question asks about, learnt from 2,000 questions; hardly a name has two bearers: what is to be found is the name",
+        "the entity that a question asks about, learnt from 2,000; hardly a name has two bearers: what is to be found is the name",
         ("f1", *MENTIONS, "ranking", "recall@10"),
         {
             "half_pointer_with_dictionary": Variant(),
