@@ -41,7 +41,7 @@ def _seeds() -> None:
 def _programs_of_earlier_runs() -> None:
     """JAX finds again on disk what it compiled in another file or another run: two thirds of the time of its tests went into compiling.
 
-    A folder for each worker, in the user's cache: JAX does not write to it in one step. Processes that tests start and kill have no part."""
+    A folder for each worker, in the user's cache: JAX does not write to it in one step. Processes that tests kill have no part in it."""
     if BACKEND == "jax":
         import jax
 
