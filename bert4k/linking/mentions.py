@@ -86,7 +86,7 @@ def build(source: str, tuning: Tuning, head: Head, dictionary: Dictionary = "non
     else:
         scores = HalfPointer(1, prior=0.01 if matches is None else 0.5, name="mentions")(x)
     if dictionary != "none":
-        scores = DictionaryOdds(head == "global_pointer", name="dictionary")(scores, matches)
+        scores = DictionaryOdds(head == "global_pointer", dtype="float32", name="dictionary")(scores, matches)
     return keras.Model(inputs, bounded(scores, matches, head) if dictionary == "boundaries" else scores), network, tokenizer
 
 
