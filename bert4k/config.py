@@ -362,7 +362,7 @@ class Config:
 
     def to_google(self) -> dict[str, Any]:
         """The keys of the `bert_config.json` of TensorFlow checkpoints; what its family implies, or Google fixes, is left out."""
-        row, values = FAMILIES[self.family], FAMILIES[self.family].write(self._own())
+        row, values = FAMILIES[self.family], FAMILIES[self.family].write(self.own())
         for name, fixed in (("layer_norm_eps", 1e-12), ("pad_token_id", 0)):
             if values[name] == row.values.get(name, fixed):
                 del values[name]
@@ -376,13 +376,13 @@ class Config:
     def to_huggingface(self) -> dict[str, Any]:
         """The keys of a Hugging Face `config.json`. Raises `ConfigError` for kinds that transformers' model of the family lacks."""
         row = FAMILIES[self.family]
-        beyond = [f"{name}={value!r}" for name, value in self._own().items() if name not in _COMMON | set(row.keys.values())]
+        beyond = [f"{name}={value!r}" for name, value in self.own().items() if name not in _COMMON | set(row.keys.values())]
         if not self.type_vocab_size and row.values.get("type_vocab_size") != 0:
             beyond.append("type_vocab_size=0")
         if row.model_type is None or beyond:
             lacking = f"no {row.title}" if row.model_type is None else f"no {row.title} with {', '.join(beyond)}"
             raise ConfigError(f"transformers has {lacking}, so it would compute something else. Save with format='google' or 'keras'.")
-        values = row.write(self._own())
+        values = row.write(self.own())
         values["hidden_act"] = {"gelu_tanh": "gelu_new"}.get(values["hidden_act"], values["hidden_act"])
         values |= {"architectures": [row.architecture], "model_type": row.model_type}
         if self.position == "absolute" and "hidden_size" not in row.keys.values():  # whose words are those of BERT's file
@@ -390,7 +390,7 @@ class Config:
         names = {ours: theirs for theirs, ours in row.keys.items()}
         return row.write_huggingface({names.get(name, name): value for name, value in values.items()})
 
-    def _own(self) -> dict[str, Any]:
+    def own(self) -> dict[str, Any]:
         """Values that a file of the family tells: those of every family, those that it has a key for, and what it would not imply."""
         row = FAMILIES[self.family]
         implied = {**asdict(Config(vocab_size=1)), **row.values, "family": self.family}

@@ -218,6 +218,8 @@ def test_inspect(run: Cli, folder: Path) -> None:
     assert (found.code, found.err) == (0, "")
     assert "google layout, family bert, 2 layers" in found.out
     assert "46 matched, 0 missing, 0 misshapen, 0 unused" in found.out
+    assert "hidden_size=16" in found.out and "block=" not in found.out  # post_norm, as every BERT's
+    assert max(map(len, found.lines[1:])) <= 100
     assert "bert/pooler/dense/kernel" not in found.out
     assert re.search(r"model +float32 +16x16 +bert/pooler/dense/kernel", run("inspect", folder, "--all").out)
     row = json.loads(run("inspect", folder, "--json").out)

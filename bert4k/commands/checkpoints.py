@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import bert4k
@@ -36,7 +37,8 @@ def inspect(options: Namespace) -> None:
     print(f"{summary.path}\n{summary.layout} layout, family {summary.family}{layers}")
     print(f"{len(summary.tensors)} tensors, {summary.parameters:,} parameters, {summary.nbytes / 2**20:.1f} MiB")
     if found.config:
-        print("config: " + ", ".join(f"{name}={value}" for name, value in found.config.to_dict().items()))
+        told = ", ".join(f"{name}={value}" for name, value in found.config.own().items())
+        print(textwrap.fill(f"config: {told}; the rest follows from the family (--json has it)", 100, subsequent_indent="  "))
     if found.vocabulary is not None:
         print(f"vocabulary: {found.vocabulary:,} tokens")
     if report:
