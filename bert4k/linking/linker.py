@@ -182,11 +182,11 @@ def stored_finder(run: Path, settings: dict[str, Any], knowledge_base: Knowledge
         return lambda texts: [[Span(start, end, 1.0) for start, end in matches(text)] for text in texts]
     from bert4k.finetuning import read_model
 
-    model, tokenizer, [overlaps] = read_model(run / "mentions")
+    model, tokenizer, [overlaps, threshold] = read_model(run / "mentions")
 
     def find(texts: Sequence[str]) -> list[list[Span]]:
         rows, pieces = encode(texts, tokenizer, settings["longest"], None if settings["dictionary"] == "none" else matches)
-        return detect(model, rows, pieces, len(texts), settings["head"], settings["mention_threshold"], overlaps)
+        return detect(model, rows, pieces, len(texts), settings["head"], threshold, overlaps)
 
     return find
 

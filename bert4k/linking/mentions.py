@@ -25,6 +25,7 @@ from bert4k.linking.calibration import sigmoid
 from bert4k.linking.odds import DictionaryOdds, count_ends, count_spans
 from bert4k.linking.rows import TOKENS, Piece, Rows, cut
 from bert4k.model import Transformer
+from bert4k.scores import overlap
 from bert4k.structured import EfficientGlobalPointer, GlobalPointerLoss, HalfPointer, pair_pointers, spans_above
 from bert4k.tokenizers import Tokenizer
 from bert4k.tuning import Tuning
@@ -144,6 +145,10 @@ def lessons(rows: Rows, targets: Sequence[Sequence[Place]], head: Head, dictiona
     return collate
 
 
+# What a threshold is chosen from: half units of a logit, the middle one first, so that it stays where others are no better.
+THRESHOLDS = tuple(float(sigmoid(np.float64(logit))) for logit in sorted(np.arange(-2, 2.5, 0.5), key=abs))
+
+
 def spans_of(scores: NDArray[np.float32], head: Head, threshold: float = 0.5) -> list[Span]:
     """(first token, last token + 1, probability) of the mentions in one row of what a model gives, [L, 1, 2] or [1, L, L]; that of a half
     pointer's is the product of those of its two ends."""
@@ -162,8 +167,30 @@ def detect(
 ) -> list[list[Span]]:
     """The mentions of each of so many texts, in their order, at their places in the raw text. overlaps: whether mentions may share
     characters; if not, of those that do the most probable stays."""
+    return detect_at(model, rows, pieces, texts, head, [threshold], overlaps)[0]
+
+
+def detect_at(
+    model: keras.Model, rows: Rows, pieces: Sequence[Piece], texts: int, head: Head, thresholds: Sequence[float], overlaps: bool = False
+) -> list[list[list[Span]]]:
+    """As `detect`, with each of several thresholds; the model reads the texts once."""
+    told = outputs_of(model, rows, TOKENS, read=lambda batch: [[spans_of(scores, head, each) for each in thresholds] for scores in batch])
+    return [_placed([row[at] for row in told], pieces, texts, overlaps) for at in range(len(thresholds))]
+
+
+def best_threshold(
+    found: Sequence[Sequence[Sequence[Span]]], gold: Sequence[Sequence[Place]], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float]:
+    """The threshold at which mentions, `found` with each of them as by `detect_at`, have the highest F1, with precision, recall and F1; of
+    equal ones, the first."""
+    scored = [overlap([[(each.start, each.end) for each in row] for row in every], gold) for every in found]
+    best = max(range(len(scored)), key=lambda at: scored[at].f1)
+    return {**dict(zip(("precision", "recall", "f1"), scored[best][:3], strict=True)), "threshold": thresholds[best]}
+
+
+def _placed(told: Sequence[Sequence[Span]], pieces: Sequence[Piece], texts: int, overlaps: bool) -> list[list[Span]]:
+    """What was found in the tokens of pieces, at its places in the raw texts."""
     found: list[list[Span]] = [[] for _ in range(texts)]
-    told = outputs_of(model, rows, TOKENS, read=lambda batch: [spans_of(scores, head, threshold) for scores in batch])
     for piece, spans in zip(pieces, told, strict=True):
         for first, end, probability in spans:
             # No end: an added token, or padding.

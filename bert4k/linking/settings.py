@@ -29,7 +29,9 @@ class Settings(RecipeSettings):
     dictionary: Literal["none", "features", "boundaries"] = setting(
         "features", "what a head knows of these names: nothing; where they begin and end; and that mentions begin and end nowhere else"
     )
-    mention_threshold: float = setting(0.5, "how probable a mention must be, or each end of it; lower finds more")
+    mention_threshold: float | None = setting(
+        None, "how probable a mention must be, or each end of it; lower finds more (what is best on dev)"
+    )
     candidates: int | None = setting(
         None, "entities that are ranked for a mention: the most often linked (20), or, with retrieval, the nearest (4)"
     )
@@ -54,7 +56,11 @@ class Settings(RecipeSettings):
     def __post_init__(self) -> None:
         if self.nearest and not self.retrieval:
             raise ConfigError(f"nearest is {self.nearest}, and entities have no vectors without a bi-encoder. Give --retrieval, too.")
-        if not 0 < self.mention_threshold < 1 or most_candidates(dataclasses.asdict(self)) < 1 or self.negatives < 1:
+        if (
+            not 0 < (0.5 if self.mention_threshold is None else self.mention_threshold) < 1
+            or most_candidates(dataclasses.asdict(self)) < 1
+            or self.negatives < 1
+        ):
             raise ConfigError("Expected a mention_threshold between 0 and 1, and at least one of the candidates and of the negatives.")
 
 

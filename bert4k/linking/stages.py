@@ -29,7 +29,6 @@ from bert4k.linking.settings import Settings
 from bert4k.linking.statistics import AnnotationStatistics
 from bert4k.linking.texts import LinkedText
 from bert4k.losses import SimCSE
-from bert4k.scores import overlap
 from bert4k.telling import some, told_loss
 from bert4k.training import Grouped, LengthBatches
 
@@ -64,14 +63,15 @@ def train_mentions(
         mentions.begin(model, learn, targets, head)
     overlapping = any(one[1] > other[0] for row in places for one, other in pairwise(sorted(row)))
 
+    thresholds = mentions.THRESHOLDS if settings.mention_threshold is None else (settings.mention_threshold,)
+
     def judged() -> dict[str, float]:
-        found = mentions.detect(model, judge, judge_pieces, len(dev), head, settings.mention_threshold, overlapping)
-        scored = overlap([[(each.start, each.end) for each in row] for row in found], gold)
-        return {"precision": scored.precision, "recall": scored.recall, "f1": scored.f1}
+        found = mentions.detect_at(model, judge, judge_pieces, len(dev), head, thresholds, overlapping)
+        return mentions.best_threshold(found, gold, thresholds)
 
     tuning = settings.tuning
     collate = mentions.lessons(learn, targets, head, settings.dictionary)
-    finetuning.fit(
+    reached = finetuning.fit(
         settings.run / "mentions",
         model,
         network.config.num_hidden_layers,
@@ -82,7 +82,7 @@ def train_mentions(
         tuning,
         divergence="sigmoid",
     )
-    finetuning.finish(settings.run / "mentions", model, network, tokenizer, [overlapping])
+    finetuning.finish(settings.run / "mentions", model, network, tokenizer, [overlapping, reached["threshold"]])
 
 
 def train_retrieval(

@@ -71,8 +71,8 @@ STUDIES = {
         {
             "global_pointer": Variant({"dictionary": "none"}),
             "global_pointer_with_dictionary": Variant(),
-            "half_pointer_with_dictionary": Variant({"head": "half_pointer", "mention_threshold": 0.4}),
-            "half_pointer": Variant({"head": "half_pointer", "mention_threshold": 0.4, "dictionary": "none"}),
+            "half_pointer_with_dictionary": Variant({"head": "half_pointer"}),
+            "half_pointer": Variant({"head": "half_pointer", "dictionary": "none"}),
             "global_pointer_with_dictionary_from_scratch": Variant({}, SCRATCH),
         },
         {"head": "global_pointer", "longest": 64, **NO_RANKER},

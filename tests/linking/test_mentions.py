@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_runs import TOKENS, checkpoint
 
-from bert4k.linking.mentions import Span, apart, detect, encode, in_pieces, lessons, spans_of
+from bert4k.linking.mentions import THRESHOLDS, Span, apart, best_threshold, detect, detect_at, encode, in_pieces, lessons, spans_of
 from bert4k.linking.rows import cut
 from bert4k.tokenizers import Tokenizer
 
@@ -93,6 +93,31 @@ def test_reading_spans() -> None:
     ends[0, 0, 0], ends[1, 0, 1], ends[3, 0, 1] = 2.0, 1.0, 4.0
     [span] = spans_of(ends, "half_pointer")
     assert span[:2] == (0, 2) and span.probability == pytest.approx(1 / (1 + np.exp(-2)) / (1 + np.exp(-1)))
+
+
+class Told:
+    """In place of a network: every row of a batch has these scores."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.scores = scores
+
+    def predict_on_batch(self, inputs: Any) -> np.ndarray:
+        return np.stack([self.scores] * len(inputs["token_ids"]))
+
+
+def test_a_threshold_is_chosen() -> None:
+    scores = np.full((1, 8, 8), -9.0)
+    scores[0, 1, 2], scores[0, 4, 5], scores[0, 3, 3] = -0.2, -0.9, -1.7  # 王明, 北京, and 在, which is no mention
+    rows, pieces = encode(["王明在北京"] * 2, TOKENIZER, 16)
+    gold = [[(0, 2), (3, 5)]] * 2
+    found = detect_at(Told(scores), rows, pieces, 2, "global_pointer", THRESHOLDS)  # type: ignore[arg-type]
+    for threshold, every in zip(THRESHOLDS, found, strict=True):
+        assert every == detect(Told(scores), rows, pieces, 2, "global_pointer", threshold)  # type: ignore[arg-type]
+    chosen = best_threshold(found, gold)
+    assert chosen["f1"] == chosen["precision"] == chosen["recall"] == 1
+    assert 1 / (1 + np.exp(1.7)) < chosen["threshold"] < 1 / (1 + np.exp(0.9))
+    assert THRESHOLDS[0] == 0.5 and not any(found[0])  # where one would stay without a choice
+    assert best_threshold([[[]], [[]]], [[(0, 1)]], (0.5, 0.4))["threshold"] == 0.5
 
 
 def test_overlapping_mentions() -> None:
