@@ -56,12 +56,10 @@ class Settings(RecipeSettings):
     def __post_init__(self) -> None:
         if self.nearest and not self.retrieval:
             raise ConfigError(f"nearest is {self.nearest}, and entities have no vectors without a bi-encoder. Give --retrieval, too.")
-        if (
-            not 0 < (0.5 if self.mention_threshold is None else self.mention_threshold) < 1
-            or most_candidates(dataclasses.asdict(self)) < 1
-            or self.negatives < 1
-        ):
-            raise ConfigError("Expected a mention_threshold between 0 and 1, and at least one of the candidates and of the negatives.")
+        if self.mention_threshold is not None and not 0 < self.mention_threshold < 1:
+            raise ConfigError(f"mention_threshold is {self.mention_threshold}; expected a probability between 0 and 1, or none.")
+        if most_candidates(dataclasses.asdict(self)) < 1 or self.negatives < 1:
+            raise ConfigError("Expected at least one of the candidates and of the negatives.")
 
 
 def most_candidates(settings: Mapping[str, Any]) -> int:
