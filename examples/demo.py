@@ -40,21 +40,37 @@ for blank in ("公民有依法纳税的[MASK]务。", "首先，我们需要安�
 done("encoder: filled blanks")
 
 opening = "在 Linux 系统中，"
-written = bert4k.generate(language_model, tokenizer, [opening], bert4k.sample(temperature=0.7, top_k=20, seed=1), max_tokens=32)
+written = bert4k.generate(
+    language_model, tokenizer, [opening], bert4k.sample(temperature=0.7, top_k=20, seed=1), max_tokens=32, no_repeat_ngram=3
+)
 print(f"  {opening}{written[0]}")
 done("lm: continued a text")
 
 jobs = {
     "[TRANSLATE]": ["太祖大喜，赐金百两。", "帝闻之，大怒，遂命诸将击之。", "是岁，大旱，民多饿死。"],
     "[TITLE]": ["本文介绍如何在 Ubuntu 系统上安装和配置 Docker。首先更新软件包列表，然后安装所需的依赖，最后启动服务并检查它的状态。"],
-    "[COUPLET]": ["明月松间照", "两个黄鹂鸣翠柳"],
 }
 for marker, sources in jobs.items():
     # Each marker stands at the beginning of the source and tells which job is meant; the mask is the same.
     answers = bert4k.generate(seq2seq, tokenizer, [marker + source for source in sources], bert4k.beam(4), max_tokens=32, no_repeat_ngram=3)
     for source, answer in zip(sources, answers, strict=True):
         print(f"  {marker} {source}  ->  {answer}")
-done("seq2seq: translated classical Chinese, titled, answered first lines")
+done("seq2seq: translated classical Chinese, titled")
 
-bert4k.generate(seq2seq, tokenizer, ["[COUPLET]明月松间照", "[COUPLET]两个黄鹂鸣翠柳"], bert4k.beam(4), max_tokens=32, no_repeat_ngram=3)
+firsts = ["明月松间照", "窗含西岭千秋雪"]
+# A second line repeats no character, neither of the first nor of its own.
+rules = [bert4k.constraints.without([*first]) for first in firsts]
+
+
+def seconds() -> list[bert4k.Generation]:
+    """An answer to each first line."""
+    sources = ["[COUPLET]" + first for first in firsts]
+    return bert4k.generate(seq2seq, tokenizer, sources, bert4k.beam(4), constraints=rules, max_tokens=32, no_repeat_ngram=1)
+
+
+for first, second in zip(firsts, seconds(), strict=True):
+    print(f"  [COUPLET] {first}  ->  {second}")
+done("seq2seq: answered first lines by the rules of couplets")
+
+seconds()
 done("the couplets again, now that it is compiled")
