@@ -76,7 +76,7 @@ STUDIES = {
             "global_pointer_with_dictionary_from_scratch": Variant({}, SCRATCH),
         },
         {"head": "global_pointer", "longest": 64, **NO_RANKER},
-        {"tokens": 1024, "learning_rate": 5e-4, "epochs": 3},
+        {"tokens": 512, "learning_rate": 5e-4, "epochs": 4},
     ),
     "mentions_found": Study(
         "ccks2019_found",
@@ -95,7 +95,7 @@ STUDIES = {
             "global_pointer": Variant({"dictionary": "none"}, network="mentions_found/global_pointer"),
         },
         {"head": "global_pointer", "longest": 64, **NO_RANKER},
-        {"tokens": 1024, "learning_rate": 3e-4, "epochs": 2},
+        {"tokens": 512, "learning_rate": 4e-4, "epochs": 6},
     ),
     "terms": Study(
         "chip2019",
