@@ -5,7 +5,8 @@
     trainer.compile(optimizer, told_loss()); trainer.fit(batches)
     total, count = log_likelihood(judge(model), batches)                # natural logarithm, of all that is told
 
-Which token tells which is the objective's matter: examples are those of `bert4k.pretraining.objectives`.
+Which token tells which is the objective's matter: examples are those of `bert4k.pretraining.objectives`. Of an encoder-decoder, what its
+decoder reads tells the token after it: `decoder_teller` and `WrittenBatches` take the places of the first two.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from bert4k.checkpoints.stored import replacing
 from bert4k.decoding.batches import padded
+from bert4k.encoder_decoder import EncoderDecoder
 from bert4k.losses import SmoothedCrossentropy
 from bert4k.masks import Mask
 from bert4k.model import Transformer
@@ -29,7 +31,16 @@ from bert4k.pretraining.objectives import NOTHING, Example
 from bert4k.tokenizers import Tokenizer
 from bert4k.training import LengthBatches
 
-Make = Callable[[int, np.random.Generator], Example]
+
+class Written(NamedTuple):
+    """An example of an encoder-decoder."""
+
+    token_ids: NDArray[np.int32]  # of the source, as the encoder reads it
+    labels: NDArray[np.int32]  # the target, and its end unless it was cut
+
+
+Make = Callable[[int, np.random.Generator], Example | Written]
+Arrays = tuple[dict[str, NDArray[np.int32]], list[NDArray[np.int32]]]
 
 
 def teller(network: Transformer, mask: str | Mask, dropout: float = 0.0) -> keras.Model:
@@ -40,6 +51,15 @@ def teller(network: Transformer, mask: str | Mask, dropout: float = 0.0) -> kera
     x = body({name: inputs[name] for name in ("token_ids", "segment_ids")})
     x = keras.layers.Dropout(dropout)(ops.take_along_axis(x, inputs["at"][..., None], axis=1))
     return keras.Model(inputs, ops.cast(network.head("mlm", x), "float32"))
+
+
+def decoder_teller(network: EncoderDecoder, start: int, dropout: float = 0.0) -> keras.Model:
+    """An encoder-decoder, with the same weights: "token_ids" [B, S] and "decoder_ids" [B, start + P - 1], so many start tokens and the
+    labels but for the last, to the logits of the labels [B, P, V], float32. dropout: of what the output layer reads. The network needs the
+    output "logits"."""
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "decoder_ids")}
+    x = network.with_outputs("decoder")(inputs)[:, start - 1 :]
+    return keras.Model(inputs, ops.cast(network.head("logits", keras.layers.Dropout(dropout)(x)), "float32"))
 
 
 def told_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
@@ -68,16 +88,42 @@ class ToldBatches(LengthBatches):
 
     def _arrays(self, rows: Sequence[int], length: int) -> tuple[Any, ...]:
         examples = [self.make(row, np.random.default_rng([self.seed, self.epoch, row])) for row in rows]
+        wide = self.places[length]
+        inputs, labels = self._told(examples, length, wide)
+        weights = np.arange(wide) < np.array([len(each) for each in labels])[:, None]
+        return inputs, padded(labels, 0, wide, len(rows)), weights.astype(np.float32)
+
+    def _told(self, examples: Sequence[Any], length: int, wide: int) -> Arrays:
+        """The inputs, and what each example tells in the first of its `wide` places."""
         at = [np.flatnonzero(example.labels != NOTHING).astype(np.int32) for example in examples]
-        labels = [example.labels[places] for example, places in zip(examples, at, strict=True)]
-        count, wide = len(rows), self.places[length]
         inputs = {
-            "token_ids": padded([example.token_ids for example in examples], self.pad_id, length, count),
-            "segment_ids": padded([example.segment_ids for example in examples], 0, length, count),
-            "at": padded(at, 0, wide, count),
+            "token_ids": padded([example.token_ids for example in examples], self.pad_id, length, len(at)),
+            "segment_ids": padded([example.segment_ids for example in examples], 0, length, len(at)),
+            "at": padded(at, 0, wide, len(at)),
         }
-        weights = np.arange(wide) < np.array([len(places) for places in at])[:, None]
-        return inputs, padded(labels, 0, wide, count), weights.astype(np.float32)
+        return inputs, [example.labels[places] for example, places in zip(examples, at, strict=True)]
+
+
+class WrittenBatches(ToldBatches):
+    """Batches for `decoder_teller`: its inputs, labels and weights, as of `ToldBatches`; all of a target is told.
+
+    start: the tokens that a decoder is given before a text. A batch has at most `tokens` tokens on either side."""
+
+    def __init__(
+        self, examples: Sequence[Written], start: Sequence[int], pad_id: int, tokens: int, seed: int = 0, shuffle: bool = True
+    ) -> None:
+        self.start = np.array(start, np.int32)
+        most = [len(each.labels) for each in examples]
+        lengths = [max(len(each.token_ids), len(start) + told - 1) for each, told in zip(examples, most, strict=True)]
+        super().__init__(lengths, most, lambda row, random: examples[row], pad_id, tokens, seed, shuffle)
+
+    def _told(self, examples: Sequence[Any], length: int, wide: int) -> Arrays:
+        read = [np.concatenate([self.start, each.labels[:-1]]) for each in examples]
+        inputs = {
+            "token_ids": padded([each.token_ids for each in examples], self.pad_id, length, len(read)),
+            "decoder_ids": padded(read, self.pad_id, len(self.start) + wide - 1, len(read)),
+        }
+        return inputs, [each.labels for each in examples]
 
 
 def judge(model: keras.Model) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Write a text from a text: titles, summaries, translations, second lines of couplets (UniLM fine-tuning).
+"""Write a text from a text: titles, summaries, translations, second lines of couplets.
 
     bert4k train seq2seq --run runs/titles --train train.tsv --dev dev.tsv --prefix "[TITLE]"
     bert4k evaluate runs/titles test.tsv
@@ -6,8 +6,12 @@
     bert4k generate runs/titles/network "[TITLE]文章正文……" --mask seq2seq  # the checkpoint by itself (--cloze after that objective)
 
 Files have a source and a target: `source<TAB>target` lines, a table with a header (.tsv, .csv), or JSON lines (.jsonl) such as
-{"source": "...", "target": "..."}. A token is told by the one before it (objective `shifted`, as in bert4keras), or by a [MASK] in its own
-place (`cloze`, as in UniLM's own code, arXiv:1905.03197): the weights of one are of no use to the other.
+{"source": "...", "target": "..."}.
+
+A BERT is tuned under the mask `seq2seq` (UniLM). A token is told by the one before it (objective `shifted`, as in bert4keras), or by a
+[MASK] in its own place (`cloze`, as in UniLM's own code, arXiv:1905.03197): the weights of one are of no use to the other. An
+encoder-decoder (T5, mT5, T5-PEGASUS, BART) reads the source, and its decoder tells each token of the target from those before it; its
+checkpoint needs no --mask to generate.
 """
 
 from __future__ import annotations
@@ -121,11 +125,25 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, settings: Settings
     return found
 
 
-def batches(encoded: Sequence[Encoded], tokenizer: Tokenizer, settings: Settings, shuffle: bool = True) -> ToldBatches:
-    """`[CLS] source [SEP] target [SEP]`, of which the target is told. Without `shuffle`, the same tokens are hidden each time."""
-    from bert4k.pretraining import objectives
-    from bert4k.telling import ToldBatches
+def batches(
+    encoded: Sequence[Encoded], network: Transformer, tokenizer: Tokenizer, settings: Settings, shuffle: bool = True
+) -> ToldBatches:
+    """`[CLS] source [SEP] target [SEP]`, of which the target is told; of an encoder-decoder, sources and targets apart. Without `shuffle`,
+    the same tokens are hidden each time."""
+    import numpy as np
 
+    from bert4k.decoding.generation import end_token, start_tokens
+    from bert4k.pretraining import objectives
+    from bert4k.telling import ToldBatches, Written, WrittenBatches
+
+    if network.config.num_decoder_layers:
+        end = np.array([end_token(network, tokenizer)], np.int32)
+        written = [
+            Written(np.array(tokenizer.frame.around([pair.source.tolist()]), np.int32), np.concatenate([pair.target, end[: int(ends)]]))
+            for pair, ends in encoded
+        ]
+        start, tuning = start_tokens(network, tokenizer), settings.tuning
+        return WrittenBatches(written, start, tokenizer.pad_id, tuning.tokens, tuning.seed, shuffle)
     special = objectives.Special.of(tokenizer)
 
     def make(row: int, random: Any) -> objectives.Example:
@@ -141,9 +159,13 @@ def batches(encoded: Sequence[Encoded], tokenizer: Tokenizer, settings: Settings
 
 def build(settings: Settings) -> tuple[keras.Model, Transformer, Tokenizer]:
     """The model that is trained: logits [B, P, V] where the target is told; the network that writes; its tokenizer."""
+    from bert4k import hub
+    from bert4k.encoder_decoder import EncoderDecoder
     from bert4k.finetuning import loaded
     from bert4k.telling import teller
 
+    if issubclass(hub.machine(settings.model), EncoderDecoder):
+        return _build_encoder_decoder(settings)
     network, tokenizer = loaded(settings.model, settings.tuning, "seq2seq", ("mlm",))
     longest, positions = settings.longest_source + settings.longest_target + 3, network.config.max_position_embeddings
     if longest > positions or settings.longest_source + settings.decoding.max_tokens + 2 > positions:
@@ -153,6 +175,28 @@ def build(settings: Settings) -> tuple[keras.Model, Transformer, Tokenizer]:
             " Lower --longest_source, --longest_target or --decoding.max_tokens."
         )
     return teller(network, "seq2seq", settings.tuning.dropout), network, tokenizer
+
+
+def _build_encoder_decoder(settings: Settings) -> tuple[keras.Model, Transformer, Tokenizer]:
+    from bert4k.decoding.generation import start_tokens
+    from bert4k.finetuning import loaded
+    from bert4k.telling import decoder_teller
+
+    if settings.objective != "shifted" or settings.tuning.layer_decay != 1:
+        raise ConfigError(
+            f"{settings.model} is an encoder-decoder: its decoder tells a token by those before it, and layer_decay knows one stack of"
+            " layers only. Leave out --objective cloze and --tuning.layer_decay."
+        )
+    network, tokenizer = loaded(settings.model, settings.tuning, "encoder", ("logits",))
+    start, positions = len(start_tokens(network, tokenizer)), network.config.max_position_embeddings
+    longest = settings.longest_source + tokenizer.frame.size(1), start + max(settings.longest_target, settings.decoding.max_tokens)
+    if max(longest) > positions:
+        raise ConfigError(
+            f"A source of {settings.longest_source} tokens makes {longest[0]}, and a target of {settings.longest_target} (or, written,"
+            f" {settings.decoding.max_tokens}) {longest[1]}; {settings.model} has {positions} positions for each."
+            " Lower --longest_source, --longest_target or --decoding.max_tokens."
+        )
+    return decoder_teller(network, start, settings.tuning.dropout), network, tokenizer
 
 
 def answers(network: Transformer, tokenizer: Tokenizer, sources: Sequence[str], decoding: Decoding, objective: str) -> list[str]:
@@ -190,7 +234,7 @@ def train(settings: Settings) -> dict[str, Any]:
     examples, dev = [example for path in settings.train for example in read(path)], read(settings.dev)
     model, network, tokenizer = build(settings)
     learn, judge_by = encode(examples, tokenizer, settings, "train"), encode(dev, tokenizer, settings, "dev")
-    on_dev = batches(judge_by, tokenizer, settings, shuffle=False)
+    on_dev = batches(judge_by, network, tokenizer, settings, shuffle=False)
     chosen, judging, decoding = some(dev, max(settings.judged, 1), settings.tuning.seed), judge(model), settings.decoding
     sources = sources_of([example.source for example in chosen], tokenizer, settings.prefix, settings.longest_source)
     written: list[str] = []
@@ -204,7 +248,7 @@ def train(settings: Settings) -> dict[str, Any]:
         settings.run,
         model,
         network.config.num_hidden_layers,
-        batches(learn, tokenizer, settings),
+        batches(learn, network, tokenizer, settings),
         told_loss(settings.smoothing),
         judged,
         settings.metric,

@@ -35,6 +35,7 @@ from bert4k.families import FAMILIES
 from bert4k.model import Transformer, weights_of
 from bert4k.positions import Bucketed
 from bert4k.pretrained import TABLES, table_of
+from bert4k.telling import Written, WrittenBatches, decoder_teller, judge, log_likelihood
 from bert4k.tokenizers import Tokenizer
 
 torch = pytest.importorskip("torch")
@@ -451,6 +452,27 @@ def test_scores_are_sums_over_the_target(name: str, tokenizer: Tokenizer) -> Non
         log_probs = slow.log_probs(tokenizer.encode(source).ids, [*start, *ids[:-1]])[len(start) - 1 :]
         assert value == pytest.approx(log_probs[np.arange(len(ids)), ids].sum(), abs=5e-4)
     np.testing.assert_allclose(bert4k.score(model, tokenizer, pairs, batch_size=1), found, atol=1e-4)
+
+
+@backends
+@pytest.mark.parametrize("name", KINDS)
+def test_batches_tell_targets_and_their_ends(name: str) -> None:
+    """As a recipe trains: sources and targets of unlike lengths, padded; the third target was cut and does not end."""
+    model, random = writer(name), np.random.default_rng(5)
+    slow, start = Pairs(model), model.config.decoder_start or (CLS,)
+    sizes = [(3, 1), (9, 2), (1, 7), (5, 5), (12, 3), (2, 2)]
+    rows = [[random.integers(len(SPECIAL), len(VOCABULARY), size).astype(np.int32) for size in pair] for pair in sizes]
+    examples = [Written(source, np.append(target, END).astype(np.int32)) for source, target in rows]
+    examples[2] = Written(*rows[2])
+    batches = WrittenBatches(examples, start, model.config.pad_token_id, tokens=32, shuffle=False)
+    assert len({inputs["decoder_ids"].shape for inputs, *_ in map(batches.__getitem__, range(len(batches)))}) > 1
+    total, count = log_likelihood(judge(decoder_teller(model, len(start))), batches)
+    assert count == sum(len(each.labels) for each in examples)
+    expected = 0.0
+    for source, labels in examples:
+        log_probs = slow.log_probs(source.tolist(), [*start, *labels[:-1].tolist()])[len(start) - 1 :]
+        expected += log_probs[np.arange(len(labels)), labels].sum()
+    assert total == pytest.approx(expected, abs=2e-3)
 
 
 # Keras. --------------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import checkpoint, run
+from tiny_runs import TOKENS, checkpoint, run
 
 from bert4k.errors import DataError
 from bert4k.tasks.seq2seq import Example, read
@@ -60,6 +60,47 @@ def test_train_evaluate_and_predict(tmp_path: Path, objective: str, capsys: pyte
         given = f"{texts[0]}\n \n{texts[1]}\n"
         told_there = subprocess.run(command, input=given, capture_output=True, text=True, check=True, encoding="utf-8").stdout
         assert [json.loads(line) for line in told_there.split("\n") if line] == answers
+
+
+def encoder_decoder(folder: Path, family: str) -> Path:
+    """A random checkpoint of a family, with a vocabulary of BERT's kind."""
+    from bert4k.config import Config
+    from bert4k.encoder_decoder import EncoderDecoder
+    from bert4k.families import FAMILIES
+    from bert4k.hub import save
+    from bert4k.tokenizers import Tokenizer
+
+    tokenizer, sizes = (
+        Tokenizer(TOKENS),
+        {"num_hidden_layers": 1, "num_decoder_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    )
+    of_family = FAMILIES[family].values | {"family": family, "hidden_size": 16, "max_position_embeddings": 24, "initializer_range": 0.2}
+    start = {"decoder_start": (tokenizer.sep_id, tokenizer.cls_id)} if family == "bart" else {"attention_head_size": 8}
+    return save(
+        EncoderDecoder(Config(**of_family | sizes | start, vocab_size=len(TOKENS))),
+        tokenizer,
+        folder,
+        "huggingface" if family == "bart" else "google",
+    )
+
+
+@pytest.mark.parametrize("family", ["bart", pytest.param("t5_pegasus", marks=pytest.mark.slow)])
+def test_an_encoder_decoder_is_tuned(tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    encoder_decoder(tmp_path / "model", family)
+    given = arguments(tmp_path, "--tuning.epochs", "12", "--tuning.learning_rate", "0.02", "--tuning.dropout", "0")
+    given += ["--tuning.network_dropout", "0", "--decoding.beam", "2"]
+    told = json.loads(run(capsys, *given))
+    assert told["rouge_l"] > 90
+    assert json.loads(run(capsys, "evaluate", str(folder), str(tmp_path / "dev.tsv"), "--json"))["bleu"] == told["bleu"]
+    [answer] = [json.loads(line) for line in run(capsys, "predict", str(folder), PAIRS[2][0]).split("\n") if line]
+    assert answer == {"source": PAIRS[2][0], "target": PAIRS[2][1]}
+    alone = ["generate", str(folder / "network"), PAIRS[1][0], "--beam", "2", "--length-penalty", "1", "--max-tokens", "8"]
+    assert run(capsys, *alone).strip().replace(" ", "") == PAIRS[1][1]
+    other = [*given, "--run", str(tmp_path / "other")]
+    assert "Leave out --objective cloze" in run(capsys, *other, "--objective", "cloze", code=2)
+    assert "Leave out --objective cloze and --tuning.layer_decay" in run(capsys, *other, "--tuning.layer_decay", "0.9", code=2)
+    assert "has 24 positions for each" in run(capsys, *other, "--decoding.max_tokens", "24", code=2)
 
 
 @pytest.mark.parametrize(
