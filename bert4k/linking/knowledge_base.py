@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -231,7 +231,7 @@ class KnowledgeBase:
     def _open(self) -> None:
         if not self.path.is_file():
             raise DataError(f"There is no file {self.path}. Build the knowledge base first, or check the path.")
-        self._process, self._identity = os.getpid(), _identity(self.path)
+        self._process, self._identity, self._kept = os.getpid(), _identity(self.path), False
         self._connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             _check_kind(self._connection, self.path)
@@ -268,7 +268,22 @@ class KnowledgeBase:
             if self._process != os.getpid():
                 self._inherited.append(self._connection)  # kept open: closing it would end the locks of the process that it belongs to
                 self._open()
+            elif self._replaced() and not self._kept and not self._connection.in_transaction:
+                self._keep()
             yield self._connection
+
+    def _replaced(self) -> bool:
+        """Whether another file has the name of the one that was opened."""
+        return _identity(self.path) not in (self._identity, None)
+
+    def _keep(self) -> None:
+        """Go on with a copy of what was opened. SQLite knows a journal by its name alone: that of the file which stands here now would be
+        rolled back into the one that did, and removed, and whoever is writing there would have nothing to fall back to."""
+        copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file of this connection's own
+        with _set_aside(self.path) if os.access(self.path, os.W_OK) else nullcontext():  # no journal is there meanwhile
+            self._connection.backup(copy)
+        self._connection.close()
+        self._connection, self._kept = copy, True
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._connected() as connection:

@@ -368,6 +368,28 @@ def test_one_that_was_replaced(base: KnowledgeBase) -> None:
         base.add([Entity("4", "梨")])
 
 
+def test_the_journal_of_one_that_replaced_it_is_left_alone(base: KnowledgeBase) -> None:
+    """SQLite finds a journal by its name: that of the new file was rolled back into the old one, and then removed."""
+    text, entities = "苹果公司和名10和新名7", [Entity(str(number), f"名{number}", (), "短" * 100) for number in range(500)]
+    before, matches, found = base.fingerprint, base.matches(text), []  # type: str, list[Match], list[Match]
+    with KnowledgeBase.of(entities, base.path) as fresh:
+        after = fresh.fingerprint
+    code = WRITER.replace('base.delete(["1"])\nbase.add', "base.update").replace("new {", "{").replace("3000", "500")
+    with subprocess.Popen([sys.executable, "-c", code, str(base.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout and child.stdout.readline() == "half\n"
+        assert base.path.with_name("kb-journal").stat().st_size
+        reader = threading.Thread(target=lambda: found.extend(base.matches(text)))
+        reader.start()
+        reader.join(0.5)
+        child.send_signal(signal.SIGKILL)
+    reader.join()
+    with KnowledgeBase(base.path) as opened:
+        assert opened.fingerprint == after and opened.entities(list(opened.ids())) == entities
+    assert found == matches and base.fingerprint == before and base.entity("1") == FRUIT
+    with pytest.raises(DataError, match="was replaced since it was opened"):
+        base.add([Entity("4", "梨")])
+
+
 def test_one_that_stays_locked(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knowledge_base, "PATIENCE", 0.1)
     other = KnowledgeBase(base.path)
