@@ -296,10 +296,10 @@ class KnowledgeBase:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A change as a whole: what fails or is killed within leaves everything as it was."""
         with self._connected() as connection:
-            if _identity(self.path) != self._identity:
-                raise DataError(f"{self.path} was replaced since it was opened: what is changed here would be lost. Open it again.")
             connection.execute("BEGIN IMMEDIATE")
             try:
+                if self._kept or _identity(self.path) != self._identity:  # perhaps while this waited for its turn
+                    raise DataError(f"{self.path} was replaced since it was opened: what is changed here would be lost. Open it again.")
                 self._index = self._read_index(self._index)
                 yield connection
                 changes = connection.execute("SELECT (SELECT COUNT(*) FROM added) + (SELECT COUNT(*) FROM gone)").fetchone()[0]
@@ -463,7 +463,7 @@ def _set_aside(path: Path) -> Iterator[None]:
         connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
             _check_kind(connection, path)
-            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("BEGIN IMMEDIATE")  # those who read go on
             yield
         finally:
             connection.close()

@@ -390,6 +390,36 @@ def test_the_journal_of_one_that_replaced_it_is_left_alone(base: KnowledgeBase) 
         base.add([Entity("4", "梨")])
 
 
+def test_one_that_is_being_replaced(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read and opened while another one is built, which takes minutes; what would change it waits, and is told."""
+    monkeypatch.setattr(knowledge_base, "PATIENCE", 0.2)
+    reader, begun, goes_on, faults = KnowledgeBase(base.path), threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
+
+    def slowly() -> Iterator[Entity]:
+        yield FILM
+        begun.set()
+        goes_on.wait()
+
+    def change() -> None:
+        try:
+            base.add([Entity("4", "梨")])
+        except DataError as fault:
+            faults.append(str(fault))
+
+    threads = [threading.Thread(target=work) for work in (lambda: KnowledgeBase.of(slowly(), base.path).close(), change)]
+    threads[0].start()
+    begun.wait()
+    try:
+        assert len(reader) == 3 and KnowledgeBase(base.path).candidates("苹果") == ["1", "2", "3"]
+        threads[1].start()
+        time.sleep(0.1)
+    finally:
+        goes_on.set()
+    for thread in threads:
+        thread.join()
+    assert "was replaced since it was opened" in faults[0] and list(KnowledgeBase(base.path).ids()) == ["3"]
+
+
 def test_one_that_stays_locked(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knowledge_base, "PATIENCE", 0.1)
     other = KnowledgeBase(base.path)
