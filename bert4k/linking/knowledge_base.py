@@ -191,7 +191,9 @@ class KnowledgeBase:
                 self._insert(connection, entity, number=self._remove(connection, entity.id))
 
     def delete(self, identifiers: Iterable[str]) -> None:
-        """Delete entities by their ids: all or none. Raises `DataError` for an id that is not there."""
+        """Delete entities by their ids: all or none. Raises `DataError` for an id that is not there, and for a single text."""
+        if isinstance(identifiers, str):  # of "12", entities 1 and 2 would be gone
+            raise DataError(f"delete() takes a list of ids; got {identifiers!r}. Put a single one in a list.")
         with self._transaction() as connection:
             for identifier in identifiers:
                 self._remove(connection, identifier)
@@ -308,7 +310,8 @@ class KnowledgeBase:
                 index = self._read_index(self._index)
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute("ROLLBACK")
                 raise
             self._index = index
 

@@ -183,6 +183,23 @@ def test_a_change_is_whole_or_not_at_all(base: KnowledgeBase) -> None:
     assert base.fingerprint == before and list(base.ids()) == ["1", "2", "3"] and base.matches("梨和苹果公司") == found
 
 
+def test_an_id_is_no_list_of_ids(base: KnowledgeBase) -> None:
+    with pytest.raises(DataError, match="a list of ids"):
+        base.delete("12")
+    assert len(base) == 3
+
+
+def test_a_full_disk(base: KnowledgeBase) -> None:
+    """SQLite ends such a change by itself; what it had against it is what is told."""
+    pages, before = base._connection.execute("PRAGMA page_count").fetchone()[0], base.fingerprint
+    base._connection.execute(f"PRAGMA max_page_count={pages + 3}")
+    with pytest.raises(DataError, match="disk is full"):
+        base.add(Entity(f"新{number}", "梨", (), "长" * 3000) for number in range(100))
+    assert base.fingerprint == before and len(base) == 3
+    base.add([Entity("4", "梨")])
+    assert base.candidates("梨") == ["4"]
+
+
 # Several at a time. --------------------------------------------------------------------------------------------------
 
 
