@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,11 @@ def _texts(told: Any, where: str, besides: str = "") -> Iterable[str]:
 
 def _facts(told: Any) -> list[tuple[str, str]]:
     found = []
+    if not isinstance(told or [], list):
+        raise DataError(f"the facts are {_short(told)}; expected a list.")
     for each in told or []:
         pair = (each.get("predicate"), each.get("object")) if isinstance(each, Mapping) else each
-        if not (isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise DataError(f"a fact is {_short(each)}; expected a predicate and an object.")
         found.append((pair[0], pair[1]))
     return found

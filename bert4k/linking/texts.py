@@ -111,13 +111,15 @@ def _parts(values: Any, number: str, annotated: bool) -> tuple[str, str, list[Me
 
 def _mention(values: Any, text: str) -> Mention:
     try:
+        target = values.get("kb_id", values.get("id"))
         if "offset" in values:
-            start, surface, target = int(values["offset"]), values["mention"], values.get("kb_id")
+            start, surface = int(values["offset"]), values["mention"]
             end = start + len(surface)
         else:
-            start, end, target = int(values["start"]), int(values["end"]), values.get("id")
-            surface = values.get("surface", text[start:end] if 0 <= start < end <= len(text) else "")
-    except (KeyError, TypeError, ValueError) as error:
+            start, end = int(values["start"]), int(values["end"])
+            there = text[start:end] if 0 <= start < end <= len(text) else ""
+            surface = values.get("mention", values.get("surface", there))  # "mention" is what `bert4k link --json` says
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:  # overflow: JSON's Infinity
         expected = 'expected {"mention": "...", "offset": "0", "kb_id": "..."} or {"start": 0, "end": 2, "id": "..."}'
         raise DataError(f"a mention is {_short(str(values))}; {expected}.") from error
     if target is None or str(target) == NIL:

@@ -26,6 +26,14 @@ def test_both_forms(tmp_path: Path) -> None:
     assert read_texts(file(tmp_path / "a.jsonl", COMPETITION, "", SIMPLE)) == [TEXT, TEXT]
 
 
+def test_an_id_by_the_other_forms_name_is_not_lost(tmp_path: Path) -> None:
+    """Such a mention was taken for one of NIL."""
+    mentions = [{"start": 1, "end": 3, "kb_id": "42"}, {"offset": 3, "mention": "发布会", "id": "NIL"}]
+    mixed = {"id": "7", "text": TEXT.text, "mentions": mentions}
+    swapped = mixed | {"mentions": [{"offset": 1, "mention": "苹果", "id": 42}, {"start": 3, "end": 6, "kb_id": None}]}
+    assert read_texts(file(tmp_path / "a.jsonl", mixed, swapped)) == [TEXT, TEXT]
+
+
 def test_written_and_read(tmp_path: Path) -> None:
     strange = LinkedText("8", "\ud800和\n苹果\u2028", (Mention(3, 5, "苹果", "42"),))
     write_texts(tmp_path / "a.jsonl", [TEXT, strange])
@@ -58,6 +66,7 @@ def test_ten_thousand_characters(tmp_path: Path) -> None:
         ({"mention": "苹果", "offset": "2", "kb_id": "42"}, "'苹果' should stand at 2 of .*, where '果发' is; it stands at 1"),
         ({"mention": "苹果", "offset": "-1", "kb_id": "42"}, "should stand at -1"),
         ({"mention": "梨", "offset": "1", "kb_id": "42"}, "it is not in the text"),
+        ({"mention": "苹果", "start": 3, "end": 5, "id": "42"}, "should stand at 3 of .*, where '发布' is; it stands at 1"),
         ({"mention": "", "offset": "1", "kb_id": "42"}, "should stand at 1"),
         ({"start": 3, "end": 3, "id": "42"}, "should stand at 3"),
         ({"start": 3, "end": 99, "id": "42"}, "should stand at 3"),
@@ -93,6 +102,7 @@ def test_an_unknown_id_is_nil_to_this_knowledge_base(tmp_path: Path) -> None:
         ({"text": "苹果", "mentions": [{"start": 0}]}, "broken lines", "a mention is"),
         ({"text": "苹果", "mention_data": [{"mention": "苹果", "offset": "x"}]}, "broken lines", "a mention is"),
         ({"text": "苹果", "mention_data": ["苹果"]}, "broken lines", "a mention is"),
+        ('{"text": "苹果", "mention_data": [{"mention": "苹果", "offset": Infinity}]}', "broken lines", "a mention is"),
         ({"text": " \n", "mentions": []}, "empty texts", "is empty"),
     ],
 )
