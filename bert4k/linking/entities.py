@@ -75,29 +75,36 @@ def _table(path: Path, delimiter: str, problems: Problems, advance: Advance) -> 
     reader = csv.reader((line + "\n" for _, line in lines(path, advance)), delimiter=delimiter, strict=True)
     try:
         header = [cell.strip().lower() for cell in next(reader, [])]
-        unknown = [name for name in header if name not in COLUMNS]
-        if unknown or not {"id", "name"} <= set(header):
-            raise DataError(
-                f"{path}: the first line names {header}. Expected the columns {', '.join(COLUMNS)}, of which id and name must be there."
-            )
-        while True:
-            begins = reader.line_num + 1
-            cells = next(reader, None)
-            if cells is None:
-                return
-            if not any(map(str.strip, cells)):
-                continue
-            values: dict[str, Any] = dict(zip(header, cells, strict=False))
-            try:
-                if len(cells) != len(header):
-                    raise DataError(f"it has {len(cells)} columns; expected {len(header)}: {', '.join(header)}.")
-                entity = entity_of(values | {name: values.get(name, "").split("|") for name in ("aliases", "type")})
-            except DataError as error:
-                problems.found("broken entities", f"{path}, line {begins:,}: {_short(cells)}: {error} Correct or remove the line.")
-                continue
-            yield begins, entity
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num:,}: {error}. Expected quotation marks around a cell with a comma.") from error
+        raise DataError(f"{path}, line 1: {error}. Expected the names of columns.") from error
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown or not {"id", "name"} <= set(header) or len(set(header)) < len(header):
+        raise DataError(
+            f"{path}: the first line names {header}. Expected the columns {', '.join(COLUMNS)}, each once, of which id and name must be"
+            " there."
+        )
+    while True:
+        begins = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:  # the next line is read afresh
+            to = f" to {reader.line_num:,}" if reader.line_num > begins else ""
+            expected = "Expected quotation marks around a cell with a comma, and none that stays open"
+            problems.found("broken entities", f"{path}, line {begins:,}{to}: {error}. {expected}.")
+            continue
+        if cells is None:
+            return
+        if not any(map(str.strip, cells)):
+            continue
+        values: dict[str, Any] = dict(zip(header, cells, strict=False))
+        try:
+            if len(cells) != len(header):
+                raise DataError(f"it has {len(cells)} columns; expected {len(header)}: {', '.join(header)}.")
+            entity = entity_of(values | {name: values.get(name, "").split("|") for name in ("aliases", "type")})
+        except DataError as error:
+            problems.found("broken entities", f"{path}, line {begins:,}: {_short(cells)}: {error} Correct or remove the line.")
+            continue
+        yield begins, entity
 
 
 def entity_of(values: Any) -> Entity:

@@ -76,6 +76,9 @@ def test_a_broken_line_is_told_or_counted(tmp_path: Path, line: str, told: str) 
     [
         ("id,title\n1,a\n", "the first line names"),
         ("", "the first line names"),
+        ("id,name,aliases,aliases\n1,a,b,c\n", "each once"),
+        ('"id"x,name\n', "line 1: .*names of columns"),
+        ('id,name\n1,"a\n2,b\n', "line 2 to 3: .*stays open"),
         ("id,name\n1,a,b\n", "line 2: .*it has 3 columns; expected 2"),
         ('id,name\n1,"a"b\n', "line 2: .*quotation marks"),
         ("id,name\n1,\n", "line 2: .*name is ''"),
@@ -84,6 +87,14 @@ def test_a_broken_line_is_told_or_counted(tmp_path: Path, line: str, told: str) 
 def test_a_broken_table_is_told(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
         list(read_entities(lines(tmp_path / "kb.csv", text)))
+
+
+def test_broken_quotes_are_counted(tmp_path: Path) -> None:
+    """One line at fault is no reason to give up the table, where faults are to be passed over."""
+    problems, huge = Problems("skip"), "长" * 140_000
+    table = lines(tmp_path / "kb.csv", f'id,name,description\n1,甲,x\n2,"乙"丙,x\n3,丁,{huge}\n4,戊,x\n5,"己\n')
+    assert [entity.id for _, entity in read_entities(table, problems)] == ["1", "4"]
+    assert problems.counts == {"broken entities": 3} and "line 3: " in str(problems) and "field limit" in str(problems)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
