@@ -91,9 +91,8 @@ class Candidates:
     def entities(self, asked: Sequence[Asked], queries: Vectors | None = None) -> list[list[Entity]]:
         """`ids`, as entities."""
         ids = self.ids(asked, queries)
-        wanted = list(dict.fromkeys(id for own in ids for id in own))
-        known = dict(zip(wanted, self.knowledge_base.entities(wanted), strict=True))
-        return [[known[id] for id in own] for own in ids]
+        known = self.knowledge_base.known(list(dict.fromkeys(id for own in ids for id in own)))
+        return [[known[id] for id in own if id in known] for own in ids]
 
     def with_cosines(self, asked: Sequence[Asked]) -> tuple[list[list[Entity]], list[Vectors] | None]:
         """`entities`, and how near each is to its mention (None: there is no bi-encoder); the vector of a mention is made once for both."""

@@ -141,15 +141,20 @@ class KnowledgeBase:
 
     def entities(self, identifiers: Sequence[str]) -> list[Entity]:
         """The entities with these ids, in their order. Raises `DataError` where one is missing."""
+        found = self.known(identifiers)
+        if missing := [each for each in identifiers if each not in found]:
+            raise DataError(f"{self.path} has no entity with the id {missing[0]!r}. Add it, or use the knowledge base that the id is from.")
+        return [found[each] for each in identifiers]
+
+    def known(self, identifiers: Sequence[str]) -> dict[str, Entity]:
+        """Those of the entities with these ids that are there, by id: one that was found a moment ago may have been deleted since."""
         found: dict[str, Entity] = {}
         for begin in range(0, len(identifiers), 500):
             some = [_storable(each) for each in identifiers[begin : begin + 500]]
             marks = ",".join("?" * len(some))
             rows = self._rows(f"SELECT id, record FROM entities WHERE id IN ({marks})", *some)
             found |= {identifier: _entity(identifier, record) for identifier, record in rows}
-        if missing := [each for each in identifiers if each not in found]:
-            raise DataError(f"{self.path} has no entity with the id {missing[0]!r}. Add it, or use the knowledge base that the id is from.")
-        return [found[each] for each in identifiers]
+        return found
 
     def candidates(self, surface: str, limit: int | None = None) -> list[str]:
         """The ids of the entities with this name or alias, both `normalised`, in the order in which they were added; at most `limit`."""

@@ -12,8 +12,7 @@ that has candidates reads those of its candidates only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from bert4k.checkpoints.stored import replacing
 from bert4k.errors import CheckpointError
 from bert4k.finetuning import body, outputs_of
-from bert4k.linking.knowledge_base import Entity, KnowledgeBase
+from bert4k.linking.knowledge_base import KnowledgeBase
 from bert4k.linking.prompts import Row, Writer
 from bert4k.linking.rows import TOKENS, rows_of
 from bert4k.model import Transformer
@@ -102,18 +101,19 @@ class EntityVectors:
 
     @classmethod
     def make(cls, path: Path, model: keras.Model, writer: Writer, knowledge_base: KnowledgeBase, made_by: str) -> EntityVectors:
-        """Read all entities, a few thousand at a time, and keep their vectors; the file is there whole or not at all."""
-        count, size = len(knowledge_base), int(model.output.shape[-1])
-        ids: list[str] = []
+        """Read all entities, a few thousand at a time, and keep their vectors; the file is there whole or not at all. What is added
+        meanwhile has none, and that of what is deleted is 0."""
+        ids, size = list(knowledge_base.ids()), int(model.output.shape[-1])
         with (
             replacing(path, path.with_suffix(".json")) as (vectors, told),
-            measured(count, "reading entities") as advance,
+            measured(len(ids), "reading entities") as advance,
         ):
-            array = np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float16, shape=(count, size))
-            for some in _some(knowledge_base):
-                rows = [writer.entity(entity) for entity in some]
-                array[len(ids) : len(ids) + len(some)] = vectors_of(model, rows, writer.tokenizer.pad_id)
-                ids += [entity.id for entity in some]
+            array = np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float16, shape=(len(ids), size))
+            for begin in range(0, len(ids), TOGETHER):
+                some = ids[begin : begin + TOGETHER]
+                known = knowledge_base.known(some)
+                rows = {begin + place: writer.entity(known[id]) for place, id in enumerate(some) if id in known}
+                array[list(rows)] = vectors_of(model, list(rows.values()), writer.tokenizer.pad_id)
                 advance(len(some))
             array.flush()
             del array
@@ -133,9 +133,3 @@ class EntityVectors:
             return [[] for _ in queries]
         parts = (nearest(queries[begin : begin + ASKED], self.vectors, count) for begin in range(0, len(queries), ASKED))
         return [[self.ids[number] for number in row] for numbers, _ in parts for row in numbers]
-
-
-def _some(knowledge_base: KnowledgeBase) -> Iterator[list[Entity]]:
-    ids = iter(knowledge_base.ids())
-    while some := list(islice(ids, TOGETHER)):
-        yield knowledge_base.entities(some)

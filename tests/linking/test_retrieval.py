@@ -79,3 +79,27 @@ def test_from_a_model_to_candidates(tmp_path: Path) -> None:
     )[0]
     assert inputs["token_ids"].shape[1] == 2 and inputs["named"].shape == inputs["token_ids"].shape
     assert set(subjects[weights > 0]) <= {5.0, 6.0} and np.isnan(subjects[weights == 0]).all()
+
+
+def test_a_knowledge_base_that_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process adds and deletes while vectors are made, which takes minutes, and between candidates and their entities."""
+    from bert4k.linking import retrieval
+
+    writer, model = Mock(), Mock(output=Mock(shape=(None, 4)))
+    with KnowledgeBase.of(ENTITIES, tmp_path / "k.db") as knowledge_base, KnowledgeBase(tmp_path / "k.db") as other:
+
+        def vectors_of(model: object, rows: list[object], pad_id: object) -> np.ndarray:
+            if "new" not in other:
+                other.add([Entity("new", "王明")])
+                other.delete(["9"])
+            return np.ones((len(rows), 4), np.float32)
+
+        monkeypatch.setattr(retrieval, "vectors_of", vectors_of)
+        monkeypatch.setattr(retrieval, "TOGETHER", 3)
+        vectors = retrieval.EntityVectors.make(tmp_path / "entities.npy", model, writer, knowledge_base, "me")
+        assert vectors.of(["0", "8", "9", "new"]).sum(axis=1).tolist() == [4, 4, 0, 0]
+
+        candidates = Candidates(knowledge_base, AnnotationStatistics(), 3)
+        asked = [Asked("王明小北", 0, 2), Asked("王明小北", 2, 4)]
+        monkeypatch.setattr(candidates, "ids", Mock(side_effect=lambda *_: [["0", "1"], ["6"]] if other.delete(["1", "6"]) is None else []))
+        assert candidates.entities(asked) == [ENTITIES[:1], []]
