@@ -200,7 +200,7 @@ def text_of(line: str, number: int) -> LinkedText:
     """A text, or a JSON object with one."""
     try:
         values = json.loads(line) if line.lstrip().startswith("{") else None
-    except ValueError:  # a text that begins so
+    except (ValueError, RecursionError):  # a text that begins so
         values = None
     if isinstance(values, dict) and isinstance(values.get("text"), str):
         return LinkedText(str(values.get("text_id", values.get("id", number))), values["text"])

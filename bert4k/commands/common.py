@@ -74,7 +74,13 @@ def pairs(texts: Sequence[str]) -> list[Any]:
 
 def print_json(value: Any) -> None:
     """As one line."""
-    print(json.dumps(value, ensure_ascii=False))
+    line = json.dumps(value, ensure_ascii=False)
+    print(line if printable(line) == line else json.dumps(value))
+
+
+def printable(text: str) -> str:
+    """A text with a question mark for each half of a surrogate pair, which is no UTF-8. JSON has an escape for it."""
+    return text.encode(errors="replace").decode()
 
 
 def order_of(text: str) -> str | tuple[int, ...]:

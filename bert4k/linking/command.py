@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,18 @@ def link(run: Path, texts: Sequence[str], knowledge_base: Path | None = None, ch
     """Print the texts with their links, for people or as JSON lines. Colours go to terminals only; elsewhere mentions stand in [ ]."""
     from rich.console import Console
 
+    from bert4k.commands.common import print_json, printable
+
     found = Linker.load(run, knowledge_base, changed).link(texts)
     if as_json:
         for text, own in zip(texts, found, strict=True):
-            print(json.dumps(values(text, own), ensure_ascii=False))
+            print_json(values(text, own))
         return
     console = Console(soft_wrap=True, highlight=False)
     for text, own in zip(texts, found, strict=True):
-        console.print(marked(text, own, brackets=not console.is_terminal))
+        console.print(marked(printable(text), own, brackets=not console.is_terminal))
         for line in told(own):
-            print(line)
+            print(printable(line))
 
 
 def values(text: str, links: Sequence[Linked]) -> dict[str, Any]:
@@ -60,7 +61,8 @@ def marked(text: str, links: Sequence[Linked], brackets: bool) -> Text:
         if each.start < at:  # within another mention, which is marked already
             continue
         shown.append(text[at : each.start])
-        shown.append(f"[{each.surface}]" if brackets else each.surface, NIL if each.id is None else LINKED)
+        mention = text[each.start : each.end]
+        shown.append(f"[{mention}]" if brackets else mention, NIL if each.id is None else LINKED)
         at = each.end
     return shown.append(text[at:])
 

@@ -90,10 +90,11 @@ class Linker:
 
     def link(self, texts: Sequence[str]) -> list[list[Linked]]:
         """The mentions of each text, in their order. Raises `DataError` unless texts are a list of strings; an empty one has none."""
+        texts = texts if isinstance(texts, str) else list(texts)  # of an iterator, looking at it would leave nothing
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise DataError("link() takes a list of texts. Put a single text in a list, and give strings.")
         with self._lock:
-            spans = self.finder(list(texts))
+            spans = self.finder(texts)
             asked = [Asked(text, each.start, each.end) for text, own in zip(texts, spans, strict=True) for each in own]
             found = iter(self._ranked(asked, self.threshold))
         return [[next(found) for _ in own] for own in spans]
@@ -169,7 +170,7 @@ def check_fingerprint(knowledge_base: KnowledgeBase, expected: str, changed: boo
         raise ConfigError(
             f"{knowledge_base.path} holds other entities than in training (fingerprint {knowledge_base.fingerprint[:12]}, then"
             f" {expected[:12]}), so ids may mean something else. Give back the one of the training, or train anew; if entities were only"
-            " added, corrected or deleted, allow it with --changed, or changed=True."
+            " added, corrected or deleted, allow it with `bert4k link --changed`, or with Linker.load(run, changed=True)."
         )
 
 

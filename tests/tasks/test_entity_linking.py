@@ -167,3 +167,32 @@ def test_settings_that_contradict(tmp_path: Path, capsys: pytest.CaptureFixture[
         run(capsys, *arguments(tmp_path, "--nearest", "3"))
     assert "Give --retrieval, too" in capsys.readouterr().err
     assert "Cannot read" in run(capsys, *arguments(tmp_path, "--kb", str(tmp_path / "none.jsonl")), code=2)
+
+
+def test_texts_that_are_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halves of surrogate pairs, in texts and entities, which no terminal takes; what is no JSON after all; an iterator."""
+    import numpy as np
+
+    from bert4k.linking import AnnotationStatistics, Entity, KnowledgeBase, Linker
+    from bert4k.linking.candidates import Candidates
+    from bert4k.linking.linker import matcher
+    from bert4k.linking.mentions import Span
+    from bert4k.tasks import entity_linking
+
+    opened, counts = KnowledgeBase.of([Entity("1", "王\ud800明", (), "好\udc00书")], tmp_path / "k.db"), AnnotationStatistics()
+    matches = matcher(opened, counts)
+    linker = Linker(
+        lambda texts: [[Span(*place, 1.0) for place in matches(text)] for text in texts],
+        Candidates(opened, counts, 3),
+        lambda asked, entities: [np.ones(len(own)) for own in entities],
+        0.5,
+    )
+    monkeypatch.setattr(Linker, "load", lambda *given: linker)
+    monkeypatch.setattr("bert4k.commands.learning.task_of", lambda options: entity_linking)
+    assert run(capsys, "link", "run", "\udcff王\udc00明😀") == "?[王?明]😀\n  1-4\t王?明\t1\t王?明\t1.000\t好?书\n"
+    [told] = lines_of(run(capsys, "link", "run", "\udcff王\ud800明😀", "--json"))
+    assert told["text"] == "\udcff王\ud800明😀" and told["links"][0]["name"] == "王\ud800明"
+    deep = '{"a":' * 100_000
+    answers = lines_of(run(capsys, "predict", "run", '{"text": "\\ud800王\\ud800明"}', deep))
+    assert answers[0]["mention_data"] == [{"kb_id": "1", "mention": "王\ud800明", "offset": "1"}] and answers[1]["text"] == deep
+    assert linker.link(iter(["王\ud800明"])) == linker.link(["王\ud800明"]) != []  # type: ignore[arg-type]
