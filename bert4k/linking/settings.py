@@ -12,6 +12,8 @@ from bert4k.errors import ConfigError
 from bert4k.recipe import required, setting
 from bert4k.tuning import RecipeSettings
 
+SHORTEST = 8  # tokens, of which three frame a text and an entity, and two mark the mention
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RecipeSettings):
@@ -58,8 +60,10 @@ class Settings(RecipeSettings):
             raise ConfigError(f"nearest is {self.nearest}, and entities have no vectors without a bi-encoder. Give --retrieval, too.")
         if self.mention_threshold is not None and not 0 < self.mention_threshold < 1:
             raise ConfigError(f"mention_threshold is {self.mention_threshold}; expected a probability between 0 and 1, or none.")
-        if most_candidates(dataclasses.asdict(self)) < 1 or self.negatives < 1:
-            raise ConfigError("Expected at least one of the candidates and of the negatives.")
+        if most_candidates(dataclasses.asdict(self)) < 1 or self.negatives < 1 or self.judged < 1 or self.nearest < 0:
+            raise ConfigError("Expected at least one of the candidates, of the negatives and of judged, and no fewer than 0 for nearest.")
+        if min(self.longest, self.longest_pair) < SHORTEST:
+            raise ConfigError(f"longest is {self.longest}, longest_pair {self.longest_pair}; expected {SHORTEST} tokens or more.")
 
 
 def most_candidates(settings: Mapping[str, Any]) -> int:

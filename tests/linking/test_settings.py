@@ -23,6 +23,10 @@ def settings(**more: Any) -> Settings:
         ({"mention_threshold": 50.0}, "mention_threshold is 50.0; expected"),
         ({"candidates": 0}, "at least one of the candidates"),
         ({"negatives": 0}, "at least one of .* the negatives"),
+        ({"judged": 0}, "at least one of .* judged"),
+        ({"retrieval": True, "nearest": -1}, "no fewer than 0 for nearest"),
+        ({"longest": 0}, "longest is 0, .* expected 8"),
+        ({"longest_pair": 3}, "longest_pair 3; expected 8"),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], told: str) -> None:
