@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
@@ -303,10 +304,9 @@ class KnowledgeBase:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A change as a whole: what fails or is killed within leaves everything as it was."""
         with self._connected() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            if self._kept or not _begun(connection, self.path, self._identity):
+                raise DataError(f"{self.path} was replaced since it was opened: what is changed here would be lost. Open it again.")
             try:
-                if self._kept or _identity(self.path) != self._identity:  # perhaps while this waited for its turn
-                    raise DataError(f"{self.path} was replaced since it was opened: what is changed here would be lost. Open it again.")
                 self._index = self._read_index(self._index)
                 yield connection
                 changes = connection.execute("SELECT (SELECT COUNT(*) FROM added) + (SELECT COUNT(*) FROM gone)").fetchone()[0]
@@ -468,13 +468,38 @@ def _set_aside(path: Path) -> Iterator[None]:
         yield
         return
     with _told(path):
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-        try:
-            _check_kind(connection, path)
-            connection.execute("BEGIN IMMEDIATE")  # those who read go on
-            yield
-        finally:
-            connection.close()
+        while True:
+            identity = _identity(path)
+            connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            try:
+                _check_kind(connection, path)
+                if _begun(connection, path, identity):  # those who read go on
+                    yield
+                    return
+            finally:
+                connection.close()
+
+
+def _begun(connection: sqlite3.Connection, path: Path, identity: tuple[int, int] | None) -> bool:
+    """Begin to write to a file, once nobody else does; or not, where another file has its name by then. Asked for again and again: SQLite,
+    while it waits, would take the journal of that other file for one of this."""
+    until = time.monotonic() + PATIENCE
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while _identity(path) == identity:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+                continue
+            if _identity(path) == identity:
+                return True
+            connection.execute("ROLLBACK")
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={round(1000 * PATIENCE)}")
 
 
 @contextmanager

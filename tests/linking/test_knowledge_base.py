@@ -437,6 +437,32 @@ def test_one_that_is_being_replaced(base: KnowledgeBase, monkeypatch: pytest.Mon
     assert "was replaced since it was opened" in faults[0] and list(KnowledgeBase(base.path).ids()) == ["3"]
 
 
+def test_who_waits_leaves_the_journal_of_the_new_one_alone(base: KnowledgeBase) -> None:
+    """Who waits to change it while it is replaced, and another process changes the new one at once."""
+    KnowledgeBase.of([FILM, FRUIT], base.path.with_name("new")).close()
+    holder, told = sqlite3.connect(base.path, isolation_level=None), []  # type: ignore[var-annotated]
+    holder.execute("BEGIN IMMEDIATE")
+
+    def change() -> None:
+        try:
+            base.add([Entity("4", "梨")])
+        except DataError as fault:
+            told.append(str(fault))
+
+    waiting = threading.Thread(target=change)
+    waiting.start()
+    time.sleep(0.3)
+    base.path.with_name("new").rename(base.path)
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(base.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout and child.stdout.readline() == "half\n"
+        holder.close()
+        waiting.join()
+        child.send_signal(signal.SIGKILL)
+    assert "was replaced since it was opened" in told[0] and base.path.with_name("kb-journal").exists()
+    with KnowledgeBase(base.path) as opened:
+        assert list(opened.ids()) == ["3"] and opened._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_one_that_stays_locked(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knowledge_base, "PATIENCE", 0.1)
     other = KnowledgeBase(base.path)
