@@ -19,15 +19,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bert4k.errors import ConfigError, DataError
 from bert4k.linking import linker as parts
 from bert4k.linking.knowledge_base import KnowledgeBase
-from bert4k.linking.linker import Linker, best_threshold
+from bert4k.linking.linker import Linked, Linker, best_threshold
 from bert4k.linking.metrics import linking_scores, ranking_accuracy, recall_at
 from bert4k.linking.problems import Policy, Problems
-from bert4k.linking.prompts import Asked
+from bert4k.linking.prompts import Asked, asked_of
 from bert4k.linking.settings import Settings
 from bert4k.linking.statistics import AnnotationStatistics
 from bert4k.linking.texts import LinkedText, Mention, competition_line, read_texts, write_texts
@@ -74,19 +74,35 @@ def open_knowledge_base(settings: Settings) -> KnowledgeBase:
     return opened
 
 
-def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
+class Reading(NamedTuple):
+    """What a linker makes of texts, for all that is asked of them. Ranking is what takes long, so a mention that is found and one that is
+    given at the same place are ranked once."""
+
+    found: list[list[Asked]]  # the mentions that it finds in each text
+    best: dict[Asked, Linked]  # the best candidate of each of them, and of the given ones, however improbable
+
+    @classmethod
+    def of(cls, linker: Linker, texts: Sequence[LinkedText]) -> Reading:
+        """Find and rank."""
+        found = linker.find([text.text for text in texts])
+        asked = list(dict.fromkeys([each for own in found for each in own] + asked_of(texts)))
+        return cls(found, dict(zip(asked, linker.best(asked), strict=True)))
+
+
+def score(linker: Linker, texts: Sequence[LinkedText], reading: Reading | None = None) -> dict[str, float]:
     """How right links are as CCKS2019 counts ("f1"), and part by part: mentions, what is NIL, and, given the right mentions, how often the
     right entity is among the first candidates ("recall@k"), how often it is the best of them ("ranking"), how often it, or NIL, is told
-    ("accuracy", of those that mean an entity "accuracy_linked"), and how often the type is right where types were learnt."""
+    ("accuracy", of those that mean an entity "accuracy_linked"), and how often the type is right where types were learnt. reading: that
+    of these texts, if there is one already."""
     from bert4k.linking.types import typed
 
+    reading = reading or Reading.of(linker, texts)
     texts = [dataclasses.replace(text, id=str(number)) for number, text in enumerate(texts)]  # whatever ids a file has, some of them twice
-    found = linking_scores(linked(linker, texts), texts)
-    given = [(text.text, mention) for text in texts for mention in text.mentions]
-    asked, right = [Asked(text, each.start, each.end) for text, each in given], [each.id for _, each in given]
+    found = linking_scores(linked(linker, texts, reading), texts)
+    asked, right = asked_of(texts), [each.id for text in texts for each in text.mentions]
     has = [place for place, id in enumerate(right) if id is not None]
     recall = recall_at(linker.candidates.ids([asked[place] for place in has]), [{str(right[place])} for place in has])
-    best = linker.disambiguate(asked, threshold=0.0)
+    best = [reading.best[each] for each in asked]
     ranking = ranking_accuracy([each.id for each in best], right)
     accuracy = ranking_accuracy([each.id if each.score >= linker.threshold else None for each in best], right)
     numbers = {
@@ -102,9 +118,11 @@ def score(linker: Linker, texts: Sequence[LinkedText]) -> dict[str, float]:
     return numbers | {f"recall@{k}": value for k, value in recall.items()}
 
 
-def linked(linker: Linker, texts: Sequence[LinkedText]) -> list[LinkedText]:
+def linked(linker: Linker, texts: Sequence[LinkedText], reading: Reading) -> list[LinkedText]:
     """The texts with the mentions that are found in them instead of their own."""
-    found = linker.link([text.text for text in texts])
+    asked = [each for own in reading.found for each in own]
+    links = iter(linker.decide(asked, [reading.best[each] for each in asked]))
+    found = [[next(links) for _ in own] for own in reading.found]
     return [
         dataclasses.replace(text, mentions=tuple(Mention(*each[:4], each.type if each.id is None else None) for each in own))
         for text, own in zip(texts, found, strict=True)
@@ -141,8 +159,9 @@ def train(settings: Settings) -> dict[str, Any]:
     typer, ranker = parts.stored_typer(settings.run, stored), parts.stored_ranker(settings.run, stored, statistics)
     weights = stages.calibration_on(settings, dev, candidates, ranker)
     linker = parts.Linker(finder, candidates, ranker, 0.0, typer, weights)
-    linker.threshold = threshold_on(linker, dev)
-    scores = score(linker, dev)
+    reading = Reading.of(linker, dev)
+    linker.threshold = threshold_on(reading, dev)
+    scores = score(linker, dev, reading)
     report(settings.run, settings.dev, len(dev), scores)
     own = knowledge_base.path == settings.run / KNOWLEDGE
     told = {
@@ -155,12 +174,12 @@ def train(settings: Settings) -> dict[str, Any]:
     return {"run": str(settings.run), "threshold": linker.threshold, **scores}
 
 
-def threshold_on(linker: Linker, texts: Sequence[LinkedText]) -> float:
+def threshold_on(reading: Reading, texts: Sequence[LinkedText]) -> float:
     """How probable a link must be for the highest F1 on these texts."""
     scores, right = [], []  # type: list[float], list[bool]
     expected = [{(each.start, each.end, each.id) for each in text.mentions if each.id is not None} for text in texts]
-    for own, gold in zip(linker.link([text.text for text in texts]), expected, strict=True):
-        for each in own:
+    for own, gold in zip(reading.found, expected, strict=True):
+        for each in map(reading.best.__getitem__, own):
             if each.id is not None:
                 scores.append(each.score)
                 right.append((each.start, each.end, each.id) in gold)
@@ -182,9 +201,10 @@ def evaluate(run: Path, path: Path) -> dict[str, Any]:
 
     linker = Linker.load(run)
     texts = read(path, linker.candidates.knowledge_base, "stop")
-    scores, folder = score(linker, texts), evaluation_folder(run, path)
+    reading = Reading.of(linker, texts)
+    scores, folder = score(linker, texts, reading), evaluation_folder(run, path)
     report(folder, path, len(texts), scores)
-    write_texts(folder / "predictions.jsonl", linked(linker, texts), nil=False)
+    write_texts(folder / "predictions.jsonl", linked(linker, texts, reading), nil=False)
     return {"file": str(path), "texts": len(texts), **scores}
 
 
@@ -193,7 +213,7 @@ def predict(run: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     it has the id NIL_TYPE, as in CCKS2020. A text may be a line of such a file, a JSON object with text and text_id; the id of others is
     their number, from 1."""
     given, linker = [text_of(text, number) for number, text in enumerate(texts, 1)], Linker.load(run)
-    return [json.loads(competition_line(text, nil=linker.typer is not None)) for text in linked(linker, given)]
+    return [json.loads(competition_line(text, nil=linker.typer is not None)) for text in linked(linker, given, Reading.of(linker, given))]
 
 
 def text_of(line: str, number: int) -> LinkedText:
@@ -203,5 +223,6 @@ def text_of(line: str, number: int) -> LinkedText:
     except (ValueError, RecursionError):  # a text that begins so
         values = None
     if isinstance(values, dict) and isinstance(values.get("text"), str):
-        return LinkedText(str(values.get("text_id", values.get("id", number))), values["text"])
+        told = [id for id in map(values.get, ("text_id", "id")) if id is not None]
+        return LinkedText(str(told[0] if told else number), values["text"])
     return LinkedText(str(number), line)

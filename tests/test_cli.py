@@ -481,7 +481,7 @@ def test_standard_input_that_is_not_utf8(run: Cli, folder: Path) -> None:
 
 def test_lines_of_standard_input(run: Cli, folder: Path) -> None:
     """Windows' line ends go, empty lines stay, and U+2028 is part of its line."""
-    found = run("score", folder, "-", "--json", stdin="春风\r\n\r\n秋\u2028月\n")
+    found = run("score", folder, "-", "--json", stdin="\ufeff春风\r\n\r\n秋\u2028月\n")
     assert [json.loads(line)["text"] for line in found.out.removesuffix("\n").split("\n")] == ["春风", "", "秋\u2028月"]
 
 

@@ -49,7 +49,7 @@ def texts_of(texts: Sequence[str]) -> list[str]:
     found: list[str] = []
     for text in texts:
         try:
-            found += [line.rstrip("\r\n") for line in sys.stdin] if text == "-" else [text]
+            found += _standard_input() if text == "-" else [text]
         except UnicodeDecodeError as error:
             raise DataError(
                 f"Standard input is not {error.encoding.upper()} ({error}). Convert it first, for example with iconv."
@@ -57,6 +57,11 @@ def texts_of(texts: Sequence[str]) -> list[str]:
     if not found:
         raise DataError("Standard input holds no line. Give one text a line.")
     return found
+
+
+def _standard_input() -> list[str]:
+    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]  # a byte order mark, as files may have
 
 
 def lines_of(path: Path) -> list[str]:

@@ -77,7 +77,7 @@ class Linker:
     ) -> None:
         self.finder, self.candidates, self.ranker, self.threshold = finder, candidates, ranker, threshold
         self.typer, self.calibration = typer, calibration
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @classmethod
     def load(cls, run: str | Path, knowledge_base: str | Path | None = None, changed: bool = False) -> Linker:
@@ -94,36 +94,48 @@ class Linker:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise DataError("link() takes a list of texts. Put a single text in a list, and give strings.")
         with self._lock:
-            spans = self.finder(texts)
-            asked = [Asked(text, each.start, each.end) for text, own in zip(texts, spans, strict=True) for each in own]
-            found = iter(self._ranked(asked, self.threshold))
-        return [[next(found) for _ in own] for own in spans]
+            asked = self.find(texts)
+            found = iter(self.disambiguate([each for own in asked for each in own]))
+        return [[next(found) for _ in own] for own in asked]
 
-    def disambiguate(self, asked: Sequence[Asked], threshold: float | None = None) -> list[Linked]:
-        """What given mentions mean. threshold: another one than the linker's; with 0, the best candidate of each, however improbable."""
+    def find(self, texts: Sequence[str]) -> list[list[Asked]]:
+        """The mentions of each text, without what they mean."""
         with self._lock:
-            return self._ranked(asked, self.threshold if threshold is None else threshold)
+            spans = self.finder(texts)
+        return [[Asked(text, each.start, each.end) for each in own] for text, own in zip(texts, spans, strict=True)]
 
-    def _ranked(self, asked: Sequence[Asked], threshold: float) -> list[Linked]:
-        entities, cosines = self.candidates.with_cosines(asked)
-        scores = self.ranker(asked, entities)
+    def disambiguate(self, asked: Sequence[Asked]) -> list[Linked]:
+        """What given mentions mean."""
+        return self.decide(asked, self.best(asked))
+
+    def best(self, asked: Sequence[Asked]) -> list[Linked]:
+        """The best candidate of given mentions, however improbable."""
+        with self._lock:
+            entities, cosines = self.candidates.with_cosines(asked)
+            scores = self.ranker(asked, entities)
         if cosines is not None:
             scores = [self.calibration.apply(*each) for each in zip(scores, cosines, strict=True)]
-        found = [chosen(*each, threshold) for each in zip(asked, entities, scores, strict=True)]
+        return [chosen(*each) for each in zip(asked, entities, scores, strict=True)]
+
+    def decide(self, asked: Sequence[Asked], best: Sequence[Linked]) -> list[Linked]:
+        """What mentions mean, given what `best` says of them: NIL where that is not probable enough."""
+        found = [each if each.score >= self.threshold else each._replace(id=None, entity=None, type=None) for each in best]
         if self.typer is not None:
             nil = [place for place, each in enumerate(found) if each.id is None]
-            for place, type in zip(nil, self.typer([asked[place] for place in nil]), strict=True):
+            with self._lock:
+                types = self.typer([asked[place] for place in nil])
+            for place, type in zip(nil, types, strict=True):
                 found[place] = found[place]._replace(type=type)
         return found
 
 
-def chosen(asked: Asked, entities: Sequence[Entity], scores: NDArray[np.float64], threshold: float) -> Linked:
-    """The best of the candidates of a mention; of equal ones, the first."""
-    best = int(np.argmax(scores)) if len(scores) else None
-    score = 0.0 if best is None else float(scores[best])
-    entity = None if best is None or score < threshold else entities[best]
-    id, type = (None, None) if entity is None else (entity.id, next(iter(entity.types), None))
-    return Linked(asked.start, asked.end, asked.surface, id, score, entity, type)
+def chosen(asked: Asked, entities: Sequence[Entity], scores: NDArray[np.float64]) -> Linked:
+    """The best of the candidates of a mention, if there is one; of equal ones, the first."""
+    if not len(scores):
+        return Linked(asked.start, asked.end, asked.surface, None, 0.0, None)
+    best = int(np.argmax(scores))
+    entity = entities[best]
+    return Linked(asked.start, asked.end, asked.surface, entity.id, float(scores[best]), entity, next(iter(entity.types), None))
 
 
 def best_threshold(scores: Sequence[float], right: Sequence[bool], expected: int) -> float:

@@ -174,8 +174,13 @@ def detect_at(
     model: keras.Model, rows: Rows, pieces: Sequence[Piece], texts: int, head: Head, thresholds: Sequence[float], overlaps: bool = False
 ) -> list[list[list[Span]]]:
     """As `detect`, with each of several thresholds; the model reads the texts once."""
-    told = outputs_of(model, rows, TOKENS, read=lambda batch: [[spans_of(scores, head, each) for each in thresholds] for scores in batch])
-    return [_placed([row[at] for row in told], pieces, texts, overlaps) for at in range(len(thresholds))]
+    # A GlobalPointer's spans are chosen one by one: those above a threshold, kept apart or not, are among those above a lower one.
+    decoded = [min(thresholds)] if head == "global_pointer" else thresholds
+    told = outputs_of(model, rows, TOKENS, read=lambda batch: [[spans_of(scores, head, each) for each in decoded] for scores in batch])
+    found = [_placed([row[at] for row in told], pieces, texts, overlaps) for at in range(len(decoded))]
+    if head == "global_pointer":
+        return [[[span for span in row if span.probability > each] for row in found[0]] for each in thresholds]
+    return found
 
 
 def best_threshold(

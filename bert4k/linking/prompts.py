@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert4k.linking.entities import Entity
+from bert4k.linking.texts import LinkedText
 from bert4k.tokenizers import Tokenizer
 
 # What stands around a mention: the first two of which the vocabulary has both.
@@ -35,6 +36,11 @@ class Asked(NamedTuple):
     def surface(self) -> str:
         """The mention itself."""
         return self.text[self.start : self.end]
+
+
+def asked_of(texts: Sequence[LinkedText]) -> list[Asked]:
+    """The mentions of texts, one after the other, as questions."""
+    return [Asked(text.text, mention.start, mention.end) for text in texts for mention in text.mentions]
 
 
 class Row(NamedTuple):

@@ -22,7 +22,7 @@ from bert4k.linking.calibration import RANKER_ALONE, Calibration
 from bert4k.linking.candidates import Candidates, Nearest
 from bert4k.linking.knowledge_base import KnowledgeBase
 from bert4k.linking.linker import Ranker, matcher
-from bert4k.linking.prompts import Asked, Writer
+from bert4k.linking.prompts import Asked, Writer, asked_of
 from bert4k.linking.ranking import Question
 from bert4k.linking.rows import rows_of
 from bert4k.linking.settings import Settings
@@ -284,11 +284,6 @@ def questions(texts: Sequence[LinkedText], candidates: Candidates, settings: Set
         Question(one, id, tuple(each for each in ids if each != id), max(count, 1))
         for one, id, ids, count in zip(asked, right, others, counts, strict=True)
     ]
-
-
-def asked_of(texts: Sequence[LinkedText]) -> list[Asked]:
-    """The mentions of texts, one after the other, as questions."""
-    return [Asked(text.text, mention.start, mention.end) for text in texts for mention in text.mentions]
 
 
 def right_of(texts: Sequence[LinkedText]) -> list[str | None]:

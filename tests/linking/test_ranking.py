@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_runs import TOKENS, checkpoint
 
 from bert4k.linking import AnnotationStatistics, Entity
-from bert4k.linking.linker import best_threshold, chosen
+from bert4k.linking.linker import Linked, Linker, best_threshold, chosen
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer, described
 from bert4k.tokenizers import Tokenizer
@@ -105,9 +105,13 @@ def test_the_best_threshold(links: list[tuple[float, bool]], expected: int) -> N
 
 def test_the_best_candidate() -> None:
     asked = Asked("的王明", 1, 3)
-    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.5)[2:6] == ("王明", "2", 0.6, OTHER)
-    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]), 0.7)[2:6] == ("王明", None, 0.6, None)
-    assert chosen(asked, [], np.array([]), 0.0)[2:6] == ("王明", None, 0.0, None)
+    assert chosen(asked, [MING, OTHER], np.array([0.4, 0.6]))[2:6] == ("王明", "2", 0.6, OTHER)
+    assert chosen(asked, [MING, OTHER], np.array([0.6, 0.6]))[2:6] == ("王明", "1", 0.6, MING)
+    assert chosen(asked, [], np.array([]))[2:6] == ("王明", None, 0.0, None)
+    linker = Linker(Mock(), Mock(), Mock(), 0.7)
+    linked = Linked(1, 3, "王明", "2", 0.6, OTHER, "人")
+    assert linker.decide([asked], [linked]) == [Linked(1, 3, "王明", None, 0.6, None)]
+    assert linker.decide([asked], [linked._replace(score=0.7)]) == [linked._replace(score=0.7)]
 
 
 @pytest.mark.backends

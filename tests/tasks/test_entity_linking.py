@@ -81,9 +81,17 @@ def test_from_files_to_links(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     with monkeypatch.context() as strict:
         strict.setattr(linker, "threshold", 1.1)
         assert [each.id for each in linker.disambiguate(asked)] == [None, None]
-        assert [each.id for each in linker.disambiguate(asked, threshold=0.0)] == ["2", "3"]
+        assert [each.id for each in linker.best(asked)] == ["2", "3"]
         numbers = score(linker, read(tmp_path / "texts.jsonl", linker.candidates.knowledge_base, "stop"))
         assert numbers["ranking"] == 1.0 and numbers["accuracy_linked"] == 0.0
+    # What is found and what is given at the same places is ranked once, for all scores and for what is written.
+    with monkeypatch.context() as counted:
+        ranker = Mock(wraps=linker.ranker)
+        counted.setattr(linker, "ranker", ranker)
+        texts = read(tmp_path / "texts.jsonl", linker.candidates.knowledge_base, "stop")
+        score(linker, texts)
+        [call] = ranker.call_args_list
+        assert len(call.args[0]) == len({(text.text, each.start, each.end) for text in texts for each in text.mentions})
     together = linker.link(ASKED)
     assert [[(each.start, each.end, each.id) for each in own] for own in together] == [
         [(1, 3, "2")],
@@ -196,3 +204,4 @@ def test_texts_that_are_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     answers = lines_of(run(capsys, "predict", "run", '{"text": "\\ud800王\\ud800明"}', deep))
     assert answers[0]["mention_data"] == [{"kb_id": "1", "mention": "王\ud800明", "offset": "1"}] and answers[1]["text"] == deep
     assert linker.link(iter(["王\ud800明"])) == linker.link(["王\ud800明"]) != []  # type: ignore[arg-type]
+    assert entity_linking.text_of('{"text_id": null, "text": "好"}', 3).id == "3"
