@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bert4k.errors import CheckpointError, ConfigError, DataError
 from bert4k.linking.calibration import RANKER_ALONE, Calibration
 from bert4k.linking.candidates import Candidates, Nearest
+from bert4k.linking.evidence import Evidence
 from bert4k.linking.knowledge_base import Entity, KnowledgeBase
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer
@@ -260,5 +261,8 @@ def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationSta
 
         titles = Writer(tokenizer, settings["longest"])
         return lambda asked, entities: generative.rank(model, titles, asked, entities)
-    writer, counts = Writer(tokenizer, settings["longest_pair"]), statistics if settings["prior"] else None
-    return lambda asked, entities: rank(model, writer, asked, entities, counts)
+    writer, evidence = (
+        Writer(tokenizer, settings["longest_pair"]),
+        Evidence(statistics if settings["prior"] else None, settings.get("overlap", False)),
+    )
+    return lambda asked, entities: rank(model, writer, asked, entities, evidence)

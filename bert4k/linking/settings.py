@@ -49,6 +49,7 @@ class Settings(RecipeSettings):
         " counts: who was meant most often, without a model",
     )
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
+    overlap: bool = setting(True, "whether what the text has in common with what is known of an entity, besides its name, counts, too")
     negatives: int = setting(3, "wrong entities that a mention is compared with in each epoch, of the same name as far as possible")
     hard_negatives: bool = setting(True, "of the same name, then with the nearest vectors; without it, any entities")
     types: bool = setting(False, "learn to tell the type of what a mention means, for those that mean no entity")

@@ -70,9 +70,9 @@ def _shifted(x: Any, by: int, axis: int) -> Any:
     return ops.logical_and(moved, ops.reshape(real, [-1 if place == axis else 1 for place in range(len(x.shape))]))
 
 
-def build(source: str, tuning: Tuning, encoder: Encoder = "checkpoint", prior: bool = True) -> tuple[keras.Model, Transformer, Tokenizer]:
+def build(source: str, tuning: Tuning, encoder: Encoder = "checkpoint", numbers: int = 0) -> tuple[keras.Model, Transformer, Tokenizer]:
     """The logit, float32 [B], of a mention's meaning an entity; the network of the checkpoint, of which `bilstm` uses the table of tokens
-    and nothing else; its tokenizer. prior: as in `ranking.build`."""
+    and nothing else; its tokenizer. numbers: as in `ranking.build`."""
     network, tokenizer = loaded(source, tuning, str(masks.encoder & masks.same_document))
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "named")}
     ids, segments = inputs["token_ids"], inputs["segment_ids"]
@@ -100,7 +100,7 @@ def build(source: str, tuning: Tuning, encoder: Encoder = "checkpoint", prior: b
         _looking("entity_at_text", of_entity, of_text, entity, text),
         Pooling("mean")(of_text, mention),
     ]
-    return answer(inputs, ops.concatenate(x, axis=-1), real, 128, tuning.dropout, prior), network, tokenizer
+    return answer(inputs, ops.concatenate(x, axis=-1), real, 128, tuning.dropout, numbers), network, tokenizer
 
 
 def _bilstm(name: str, x: Any, these: Any) -> Any:

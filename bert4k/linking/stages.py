@@ -20,6 +20,7 @@ from bert4k.errors import DataError
 from bert4k.linking import generative, mentions, ranking, retrieval, siamese, types
 from bert4k.linking.calibration import RANKER_ALONE, Calibration
 from bert4k.linking.candidates import Candidates, Nearest
+from bert4k.linking.evidence import Evidence
 from bert4k.linking.knowledge_base import KnowledgeBase
 from bert4k.linking.linker import Ranker, matcher
 from bert4k.linking.prompts import Asked, Writer, asked_of
@@ -189,18 +190,18 @@ def _train_reading(
 ) -> None:
     """What reads each candidate, with the text or apart from it."""
     tuning, knowledge_base = settings.tuning, candidates.knowledge_base
-    counts = statistics if settings.prior else None
+    evidence = Evidence(statistics if settings.prior else None, settings.overlap)
     if settings.ranker == "cross":
-        model, network, tokenizer = ranking.build(settings.model, tuning, settings.pooling, settings.prior)
+        model, network, tokenizer = ranking.build(settings.model, tuning, settings.pooling, evidence.size)
     else:
         encoder: Literal["checkpoint", "bilstm"] = "bilstm" if settings.ranker == "bilstm" else "checkpoint"
-        model, network, tokenizer = siamese.build(settings.model, tuning, encoder, settings.prior)
+        model, network, tokenizer = siamese.build(settings.model, tuning, encoder, evidence.size)
     writer = Writer(tokenizer, settings.longest_pair)
     pool = some(list(knowledge_base.ids()), 20_000, tuning.seed)
     learn = [each for each in questions(texts, candidates, settings, candidates.nearest) if each.right or each.others or pool]
-    how = (writer, knowledge_base.entities, counts, settings.negatives)
+    how = (writer, knowledge_base.entities, evidence, settings.negatives)
     batches = ranking.RankingBatches(learn, *how, tokens=tuning.tokens, pool=pool, seed=tuning.seed)
-    judged = ranking_judge(settings, dev, candidates, lambda asked, own: ranking.rank(model, writer, asked, own, counts))
+    judged = ranking_judge(settings, dev, candidates, lambda asked, own: ranking.rank(model, writer, asked, own, evidence))
     finetuning.fit(
         settings.run / "ranking",
         Grouped(model),
@@ -210,7 +211,7 @@ def _train_reading(
         judged,
         "accuracy",
         tuning,
-        ranking.RATES if settings.prior else None,
+        ranking.RATES if evidence.size else None,
         divergence="sigmoid",
     )
     finetuning.finish(settings.run / "ranking", model, network, tokenizer, [])

@@ -132,11 +132,12 @@ STUDIES = {
         ("f1", "mention_f1", "nil_f1", "accuracy", "ranking", "recall@10"),
         {
             "cross_encoder": Variant(),
-            "without_prior": Variant({"prior": False}, parts="cross_encoder"),
             "without_a_network": Variant({"head": "dictionary", **NO_RANKER}),
+            "without_overlap": Variant({"overlap": False}, parts="cross_encoder"),
+            "without_prior": Variant({"prior": False}, parts="cross_encoder"),
         },
         {"longest": 64, "longest_pair": 128, "candidates": 10, "judged": 300},
-        {"tokens": 2048, "learning_rate": 4e-4, "epochs": 2},
+        {"tokens": 2048, "learning_rate": 4e-4, "epochs": 1},
     ),
 }
 LEARNT_FROM = {"kgclue": 2000}  # of what there is to learn from, the first lines

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tiny_runs import TOKENS, checkpoint
 
 from bert4k.linking import AnnotationStatistics, Entity
+from bert4k.linking.evidence import AROUND, Evidence, shared
 from bert4k.linking.linker import Linked, Linker, best_threshold, chosen
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer, described
@@ -115,13 +116,43 @@ def test_the_best_candidate() -> None:
 
 
 @pytest.mark.backends
+def characters(n: int) -> float:
+    """A number of characters, as evidence."""
+    return float(np.log1p(n) / 3)
+
+
+def test_what_a_text_shares_with_what_is_known() -> None:
+    song = Entity("1", "遥远", ("远方",), "遥远是陈列唱的歌", ("歌曲",), (("演唱者", "陈列"), ("专辑", "沧海列车")))
+    film = Entity("2", "遥远", (), "", ("电影",), (("导演", "周《海》"),))
+    text = "《遥远》收入沧海列車，陈列唱，遥远"
+    found = shared(Asked(text, 1, 3), [song, film])
+    # 沧海列车, in traditional characters, and 陈列唱 are covered; 遥远 itself counts nowhere, and what is called so in the base neither.
+    np.testing.assert_allclose(found, [[characters(7), characters(4)], [0, 0]], rtol=1e-6)
+    assert shared(Asked("远方", 0, 2), [song]).tolist() == [[0, 0]] and shared(Asked(text, 1, 3), []).shape == (0, 2)
+    long = "好" * 300 + "遥远" + "的" * AROUND + "沧海列车"
+    assert shared(Asked(long, 300, 302), [song]).max() == 0  # too far off to tell
+    overlapping = shared(Asked("遥远abcdef", 0, 2), [Entity("3", "遥远", (), "ABCD CDEF")])
+    np.testing.assert_allclose(overlapping, [[characters(6), characters(4)]], rtol=1e-6)
+
+
+def test_evidence_is_what_is_asked_for() -> None:
+    statistics, asked = AnnotationStatistics(), Asked("的王明好书", 1, 3)
+    counts, both = Evidence(statistics), Evidence(statistics, overlap=True)
+    assert (Evidence().size, Evidence(None, True).size, counts.size, both.size) == (0, 2, 4, 6)
+    found = both.of(asked, [MING, OTHER], 2)
+    np.testing.assert_array_equal(found[:, :4], counts.of(asked, [MING, OTHER], 2))
+    np.testing.assert_array_equal(found[:, 4:], Evidence(None, True).of(asked, [MING, OTHER], 2))
+    assert found[0, 5] == pytest.approx(characters(2)) and found[1, 5] == 0  # 好书, of which 王明 the first is known
+
+
 def test_batches_and_ranks(tmp_path: Path) -> None:
     from bert4k.linking.ranking import Question, RankingBatches, build, rank
     from bert4k.tuning import Tuning
 
-    model, _, tokenizer = build(str(checkpoint(tmp_path / "model")), Tuning())
+    model, _, tokenizer = build(str(checkpoint(tmp_path / "model")), Tuning(), numbers=6)
     writer, known = Writer(tokenizer, 24), {each.id: each for each in (MING, OTHER, NOBODY)}
     statistics = AnnotationStatistics(Counter({"王明": 2, "小北": 1}), Counter(), {"王明": Counter({"1": 2})}, Counter({"小北": 1}))
+    evidence = Evidence(statistics, overlap=True)
     asked = [Asked("的王明在", 1, 3), Asked("小北", 0, 2), Asked("王明好书", 0, 2)]
     questions = [
         Question(asked[0], "1", ("2",), 2),
@@ -132,22 +163,22 @@ def test_batches_and_ranks(tmp_path: Path) -> None:
     def of(ids: Any) -> list[Entity]:
         return [known[id] for id in ids]
 
-    batches = RankingBatches(questions, writer, of, statistics, 2, 24 * 9, pool=["1", "2", "3"])
+    batches = RankingBatches(questions, writer, of, evidence, 2, 24 * 9, pool=["1", "2", "3"])
     assert batches.drawn(0)[:2] == ["1", "2"] and batches.drawn(0) in (["1", "2"], ["1", "2", "3"])
     assert sorted(batches.drawn(2)) == ["1", "2", "3"] and batches.drawn(2)[0] == "1"
     assert batches.drawn(1)[0] == "3" and "3" not in batches.drawn(1)[1:]
     for index in range(len(batches)):
         inputs, labels, _ = batches[index]
         shape = inputs["token_ids"].shape
-        assert shape[:2] == labels.shape and shape[1] == 3 and inputs["features"].shape == (*labels.shape, 4)
+        assert shape[:2] == labels.shape and shape[1] == 3 and inputs["features"].shape == (*labels.shape, 6)
         for row, label in zip(inputs["token_ids"], labels, strict=True):
             assert label.sum() == (0 if tokenizer.token_to_id("小") in row[0, :6] else 1)
 
     # A mention alone has the numbers that it has among others, and what is nobody's has none.
     candidates = [[MING, OTHER], [], [OTHER, NOBODY, MING]]
-    together = rank(model, writer, asked, candidates, statistics)
+    together = rank(model, writer, asked, candidates, evidence)
     assert [len(each) for each in together] == [2, 0, 3] and all(((each > 0) & (each < 1)).all() for each in together)
     for place in range(3):
-        [alone] = rank(model, writer, asked[place : place + 1], candidates[place : place + 1], statistics)
+        [alone] = rank(model, writer, asked[place : place + 1], candidates[place : place + 1], evidence)
         np.testing.assert_allclose(alone, together[place], atol=1e-6)
-    assert rank(model, writer, [], [], statistics) == []
+    assert rank(model, writer, [], [], evidence) == []

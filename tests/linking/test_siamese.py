@@ -41,7 +41,7 @@ def test_a_ranker_of_two_halves(tmp_path: Path, encoder: Any) -> None:
     from bert4k.linking.siamese import build
     from bert4k.tuning import Tuning
 
-    model, network, tokenizer = build(str(checkpoint(tmp_path / "model")), Tuning(), encoder, prior=False)
+    model, network, tokenizer = build(str(checkpoint(tmp_path / "model")), Tuning(), encoder, numbers=0)
     writer = Writer(tokenizer, 24)
     pairs = [("的王明在", "好书"), ("王明坏", "好书"), ("的王明在", "坏")]
     written = [writer.pair(Asked(text, text.index("王"), text.index("王") + 2), Entity("1", "王明", (), about)) for text, about in pairs]
