@@ -192,11 +192,24 @@ def run(study: Study, name: str, variant: str, seed: int, model: str, dtype: str
     return {"seed": seed, "scores": told, "seconds": time.perf_counter() - began, "made": results.provenance()}
 
 
-def measure(name: str, seeds: Sequence[int], model: str, dtype: str, data: Path, runs: Path, out: Path, about: dict[str, Any]) -> None:
-    """The runs of a study that the file does not have yet; those that were made otherwise are made anew."""
+def measure(
+    name: str,
+    seeds: Sequence[int],
+    model: str,
+    dtype: str,
+    data: Path,
+    runs: Path,
+    out: Path,
+    about: dict[str, Any],
+    only: Sequence[str] | None = None,
+) -> None:
+    """The runs of a study, or `only` of some of its variants, that the file does not have yet; those that were made otherwise are made
+    anew."""
     study = STUDIES[name]
     for seed in seeds:
         for variant, one in study.variants.items():
+            if only and variant not in only:
+                continue
             how = {"settings": study.settings | one.settings, "tuning": study.tuning | one.tuning | {"dtype": dtype}}
             how |= {key: value for key, value in asdict(one).items() if key in ("parts", "network") and value}
             before = results.read(out, about).get(name, {"data": study.data, "asks": study.asks, "variants": {}})
@@ -241,14 +254,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder for the run folders, outside the repository")
     parser.add_argument("--out", type=Path, required=True, help="file for the numbers (JSON); runs that are in it already are kept")
     parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES), help="studies (all)")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="of these studies (all); those whose parts they take over come first")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], help="of shuffling, dropout and new weights (%(default)s)")
     parser.add_argument("--dtype", default="mixed_bfloat16", help="what the networks compute in (%(default)s)")
     flags = parser.parse_args(arguments)
     folder = locate(flags.model)
+    known = {variant for name in flags.only for variant in STUDIES[name].variants}
+    if unknown := sorted(set(flags.variants or ()) - known):
+        parser.error(f"no variant of {', '.join(flags.only)} is called {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     about = {"what": "entity linking, part by part", "model": folder.name, "files_sha256": results.weights_digest(folder)}
     results.read(flags.out, about)  # complains before the work, not after it
     for name in flags.only:
-        measure(name, flags.seeds, flags.model, flags.dtype, flags.data, flags.runs, flags.out, about)
+        measure(name, flags.seeds, flags.model, flags.dtype, flags.data, flags.runs, flags.out, about, flags.variants)
     print(table(results.read(flags.out, about)))
 
 

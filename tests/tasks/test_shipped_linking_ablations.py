@@ -55,8 +55,13 @@ def test_it_measures_and_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert "| often | " in told and "| variant | f1 | accuracy | seeds | seconds a run |" in told
 
     studies["toys"].settings["longest"] = 24  # made otherwise: made anew
+    measure("--only", "toys", "--seeds", "1", "--variants", "often")
+    assert trained.call_count == 7
     measure("--only", "toys", "--seeds", "1")
     assert trained.call_count == 8
+    with pytest.raises(SystemExit):
+        measure("--only", "toys", "--variants", "seldom")
+    assert "no variant of toys is called seldom; known are counted, often" in capsys.readouterr().err
 
 
 def test_the_middle_level_chooses_epochs_and_few_lines_are_learnt_from(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
