@@ -115,7 +115,6 @@ def test_the_best_candidate() -> None:
     assert linker.decide([asked], [linked._replace(score=0.7)]) == [linked._replace(score=0.7)]
 
 
-@pytest.mark.backends
 def characters(n: int) -> float:
     """A number of characters, as evidence."""
     return float(np.log1p(n) / 3)
@@ -145,6 +144,7 @@ def test_evidence_is_what_is_asked_for() -> None:
     assert found[0, 5] == pytest.approx(characters(2)) and found[1, 5] == 0  # 好书, of which 王明 the first is known
 
 
+@pytest.mark.backends
 def test_batches_and_ranks(tmp_path: Path) -> None:
     from bert4k.linking.ranking import Question, RankingBatches, build, rank
     from bert4k.tuning import Tuning
