@@ -145,12 +145,16 @@ def log_likelihood(judging: keras.Model, batches: ToldBatches) -> tuple[float, i
 
 
 def fitted(tokenizer: Tokenizer, texts: Sequence[str], room: int) -> tuple[list[str], int]:
-    """Texts of at most `room` tokens, cut at their ends where need be; and how many were cut."""
+    """Texts of at most `room` tokens, cut at their ends where need be, between characters; and how many were cut."""
     kept, cut = [], 0
     for text in texts:
-        ids, _, ends = tokenizer.spans(text)
-        cut += len(ids) > room
-        kept.append(text[: ends[room - 1]] if len(ids) > room else text)
+        ids, starts, ends = tokenizer.spans(text)
+        if len(ids) > room:
+            cut, last = cut + 1, room
+            while last and starts[last] < ends[last - 1]:  # a character of several tokens, as bytes and decomposed ones are
+                last -= 1
+            text = text[: ends[last - 1]] if last else ""
+        kept.append(text)
     return kept, cut
 
 

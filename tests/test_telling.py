@@ -140,6 +140,11 @@ def test_fit_learns_to_tell(tmp_path: Path) -> None:
 def test_texts_are_cut_at_tokens() -> None:
     assert fitted(Tokenizer([*TOKENS, "ab", "##c"]), ["好人abc书", "好"], 4) == (["好人abc", "好"], 1)
     assert fitted(Tokenizer([*TOKENS, "ab", "##c"]), ["好人abc书"], 3) == (["好人ab"], 1)
+    # Of a character in several tokens, all are kept or none: 한, whose parts BERT's lower case takes apart.
+    korean = Tokenizer([*TOKENS, "\u1112", "##\u1112", "##\u1161", "##\u11ab"])
+    for room, left in enumerate(["", "", "", "한", "한", "한", "한한"]):
+        assert fitted(korean, ["한한한"], room) == ([left], 1)
+        assert len(korean.spans(left)[0]) <= room
 
 
 def test_some() -> None:
