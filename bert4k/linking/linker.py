@@ -196,7 +196,8 @@ def stored_finder(run: Path, settings: dict[str, Any], knowledge_base: Knowledge
         return lambda texts: [[Span(start, end, 1.0) for start, end in matches(text)] for text in texts]
     from bert4k.finetuning import read_model
 
-    model, tokenizer, [overlaps, threshold] = read_model(run / "mentions")
+    model, tokenizer, [overlaps, *chosen] = read_model(run / "mentions")
+    threshold = chosen[0] if chosen else settings["mention_threshold"]  # what was trained before one was chosen has its setting
 
     def find(texts: Sequence[str]) -> list[list[Span]]:
         rows, pieces = encode(texts, tokenizer, settings["longest"], None if settings["dictionary"] == "none" else matches)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from tiny_runs import TOKENS, checkpoint
 
+from bert4k.linking.linker import stored_finder
 from bert4k.linking.mentions import THRESHOLDS, Span, apart, best_threshold, detect, detect_at, encode, in_pieces, lessons, spans_of
 from bert4k.linking.rows import cut
 from bert4k.tokenizers import Tokenizer
@@ -118,6 +120,17 @@ def test_a_threshold_is_chosen() -> None:
     assert 1 / (1 + np.exp(1.7)) < chosen["threshold"] < 1 / (1 + np.exp(0.9))
     assert THRESHOLDS[0] == 0.5 and not any(found[0])  # where one would stay without a choice
     assert best_threshold([[[]], [[]]], [[(0, 1)]], (0.5, 0.4))["threshold"] == 0.5
+
+
+def test_a_part_trained_before_thresholds_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its labels.json tells of overlaps alone, and its settings have the threshold."""
+    scores = np.full((1, 8, 8), -9.0)
+    scores[0, 1, 2], scores[0, 4, 5] = -0.2, -0.9
+    settings = {"head": "global_pointer", "longest": 16, "dictionary": "none", "mention_threshold": 0.4}
+    for labels, expected in (([False], [(0, 2)]), ([False, 0.2], [(0, 2), (3, 5)])):
+        monkeypatch.setattr("bert4k.finetuning.read_model", lambda folder, labels=labels: (Told(scores), TOKENIZER, labels))
+        [found] = stored_finder(Path("run"), settings, Mock(), Mock())(["王明在北京"])
+        assert [each[:2] for each in found] == expected
 
 
 def test_overlapping_mentions() -> None:
