@@ -1,7 +1,7 @@
 """Which of its candidates a mention means: a cross-encoder reads the text, the mention marked in it, together with what is known of one.
 
-    model, network, tokenizer = build("wenbai", Tuning(), numbers=evidence.size)
     evidence = Evidence(statistics, overlap=True)
+    model, network, tokenizer = build("wenbai", Tuning(), numbers=evidence.size)
     batches = RankingBatches(questions, Writer(tokenizer, 192), kb.entities, evidence, negatives=3, tokens=4096)
     finetuning.fit(run, Grouped(model), layers, batches, loss(), ...)
     probabilities = rank(model, writer, asked, candidates, evidence)        # [float64 [K] for each mention]

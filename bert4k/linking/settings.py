@@ -45,8 +45,8 @@ class Settings(RecipeSettings):
     ranker: Literal["cross", "siamese", "bilstm", "generative", "counts"] = setting(
         "cross",
         "cross: text and entity are read as one; siamese: apart, then compared by attention; bilstm: the same without the network of the"
-        " checkpoint, by Su's BiLSTM; generative: the title of one of the candidates is written (the prior has no part in it);"
-        " counts: who was meant most often, without a model",
+        " checkpoint, by Su's BiLSTM; generative: the title of one of the candidates is written (neither prior nor overlap has"
+        " a part in it); counts: who was meant most often, without a model",
     )
     prior: bool = setting(True, "whether how often training linked a name to an entity counts in ranking")
     overlap: bool = setting(True, "whether what the text has in common with what is known of an entity, besides its name, counts, too")
