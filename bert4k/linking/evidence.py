@@ -26,7 +26,8 @@ from bert4k.linking.surfaces import folded
 # of two or more.
 SHARED = ("covered", "longest")
 PIECE = 3  # characters that two texts seldom share by chance
-AROUND = 256  # characters of the text that are looked at on either side of a mention
+AROUND = 128  # characters of the text that are looked at on either side of a mention: each is looked for in what is known
+KNOWN = 2048  # characters of what is known that are looked at: the facts, then the description
 _GONE = "\0"  # in place of the mention; folding leaves no such character in a text
 
 
@@ -72,4 +73,4 @@ def _in_common(text: str, known: str) -> tuple[int, int]:
 @lru_cache(maxsize=20_000)
 def _known(entity: Entity) -> str:
     """What is said of an entity, without what it is called."""
-    return folded("\n".join([entity.description, *(value for _, value in entity.facts)]))
+    return folded("\n".join([*(value for _, value in entity.facts), entity.description])[:KNOWN])

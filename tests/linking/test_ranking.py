@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_runs import TOKENS, checkpoint
 
 from bert4k.linking import AnnotationStatistics, Entity
-from bert4k.linking.evidence import AROUND, Evidence, shared
+from bert4k.linking.evidence import AROUND, KNOWN, Evidence, shared
 from bert4k.linking.linker import Linked, Linker, best_threshold, chosen
 from bert4k.linking.prior import features
 from bert4k.linking.prompts import Asked, Writer, described
@@ -130,6 +130,8 @@ def test_what_a_text_shares_with_what_is_known() -> None:
     assert shared(Asked("远方", 0, 2), [song]).tolist() == [[0, 0]] and shared(Asked(text, 1, 3), []).shape == (0, 2)
     long = "好" * 300 + "遥远" + "的" * AROUND + "沧海列车"
     assert shared(Asked(long, 300, 302), [song]).max() == 0  # too far off to tell
+    article = Entity("4", "遥远", (), "词" * KNOWN + "沧海列车", (), (("歌手", "陈列"),))
+    np.testing.assert_allclose(shared(Asked(text, 1, 3), [article]), [[0, characters(2)]], rtol=1e-6)  # of an article, its beginning
     overlapping = shared(Asked("遥远abcdef", 0, 2), [Entity("3", "遥远", (), "ABCD CDEF")])
     np.testing.assert_allclose(overlapping, [[characters(6), characters(4)]], rtol=1e-6)
 
