@@ -24,7 +24,7 @@ def done(what: str) -> None:
 
 
 model, tokenizer = bert4k.load("wenbai", mask="encoder", outputs=("mlm",))
-language_model, seq2seq = model.with_mask("lm"), model.with_mask("seq2seq")
+lm, seq2seq = model.with_mask("lm"), model.with_mask("seq2seq")
 done(f"loaded 'wenbai': {model.count_params():,} weights, shared by three machines")
 
 for name, texts in {"encoder": ["学而时习之"], "lm": ["学而时习之"], "seq2seq": ["[TRANSLATE]学而时习之", "学习并时常温习"]}.items():
@@ -39,38 +39,22 @@ for blank in ("公民有依法纳税的[MASK]务。", "首先，我们需要安�
         print(f"  {blank}  " + "  ".join(f"{token} {probability:.0%}" for token, probability in candidates))
 done("encoder: filled blanks")
 
-opening = "在 Linux 系统中，"
-written = bert4k.generate(
-    language_model, tokenizer, [opening], bert4k.sample(temperature=0.7, top_k=20, seed=1), max_tokens=32, no_repeat_ngram=3
-)
-print(f"  {opening}{written[0]}")
+opening, sampler = "在 Linux 系统中，", bert4k.sample(temperature=0.7, top_k=20, seed=1)
+print(f"  {opening}{bert4k.generate(lm, tokenizer, [opening], sampler, max_tokens=32, no_repeat_ngram=3)[0]}")
 done("lm: continued a text")
 
-jobs = {
-    "[TRANSLATE]": ["太祖大喜，赐金百两。", "帝闻之，大怒，遂命诸将击之。", "是岁，大旱，民多饿死。"],
-    "[TITLE]": ["本文介绍如何在 Ubuntu 系统上安装和配置 Docker。首先更新软件包列表，然后安装所需的依赖，最后启动服务并检查它的状态。"],
-}
-for marker, sources in jobs.items():
-    # Each marker stands at the beginning of the source and tells which job is meant; the mask is the same.
-    answers = bert4k.generate(seq2seq, tokenizer, [marker + source for source in sources], bert4k.beam(4), max_tokens=32, no_repeat_ngram=3)
-    for source, answer in zip(sources, answers, strict=True):
-        print(f"  {marker} {source}  ->  {answer}")
+
+def answer(marker: str, *sources: str, rules: list[bert4k.constraints.Constraint] | None = None, ngram: int = 3) -> None:
+    """The marker, which stands at the beginning of each source, tells which job is meant; the mask is the same."""
+    rows, beam = [marker + source for source in sources], bert4k.beam(4)
+    answers = bert4k.generate(seq2seq, tokenizer, rows, beam, constraints=rules, max_tokens=32, no_repeat_ngram=ngram)
+    print(*(f"  {marker} {source}  ->  {text}" for source, text in zip(sources, answers, strict=True)), sep="\n")
+
+
+answer("[TRANSLATE]", "太祖大喜，赐金百两。", "帝闻之，大怒，遂命诸将击之。", "是岁，大旱，民多饿死。")
+answer("[TITLE]", "本文介绍如何在 Ubuntu 系统上安装和配置 Docker。首先更新软件包列表，然后安装所需的依赖，最后启动服务并检查它的状态。")
 done("seq2seq: translated classical Chinese, titled")
-
-firsts = ["明月松间照", "窗含西岭千秋雪"]
-# A second line repeats no character, neither of the first nor of its own.
-rules = [bert4k.constraints.without([*first]) for first in firsts]
-
-
-def seconds() -> list[bert4k.Generation]:
-    """An answer to each first line."""
-    sources = ["[COUPLET]" + first for first in firsts]
-    return bert4k.generate(seq2seq, tokenizer, sources, bert4k.beam(4), constraints=rules, max_tokens=32, no_repeat_ngram=1)
-
-
-for first, second in zip(firsts, seconds(), strict=True):
-    print(f"  [COUPLET] {first}  ->  {second}")
-done("seq2seq: answered first lines by the rules of couplets")
-
-seconds()
-done("the couplets again, now that it is compiled")
+firsts = ("明月松间照", "窗含西岭千秋雪")
+for what in ("answered first lines without a character twice", "the same, now that it is compiled"):
+    answer("[COUPLET]", *firsts, rules=[bert4k.constraints.without([*first]) for first in firsts], ngram=1)
+    done(f"seq2seq: {what}")

@@ -66,6 +66,6 @@ def ask(options: Namespace) -> None:
 def link(options: Namespace) -> None:
     """What the mentions in texts mean in a knowledge base, by a run of `bert4k train entity_linking`."""
     import_backend()
-    from bert4k.linking import command
+    from bert4k.commands import links
 
-    command.link(options.model, texts_of(options.texts), options.kb, options.changed, options.json)
+    links.link(options.model, texts_of(options.texts), options.kb, options.changed, options.json)

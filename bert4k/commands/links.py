@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bert4k.commands.common import print_json, printable
 from bert4k.linking.linker import Linked, Linker
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ SHOWN = 60  # characters of a description
 def link(run: Path, texts: Sequence[str], knowledge_base: Path | None = None, changed: bool = False, as_json: bool = False) -> None:
     """Print the texts with their links, for people or as JSON lines. Colours go to terminals only; elsewhere mentions stand in [ ]."""
     from rich.console import Console
-
-    from bert4k.commands.common import print_json, printable
 
     found = Linker.load(run, knowledge_base, changed).link(texts)
     if as_json:
