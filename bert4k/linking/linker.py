@@ -262,8 +262,6 @@ def stored_ranker(run: Path, settings: dict[str, Any], statistics: AnnotationSta
 
         titles = Writer(tokenizer, settings["longest"])
         return lambda asked, entities: generative.rank(model, titles, asked, entities)
-    writer, evidence = (
-        Writer(tokenizer, settings["longest_pair"]),
-        Evidence(statistics if settings["prior"] else None, settings.get("overlap", False)),
-    )
+    writer = Writer(tokenizer, settings["longest_pair"])
+    evidence = Evidence(statistics if settings["prior"] else None, settings.get("overlap", False))
     return lambda asked, entities: rank(model, writer, asked, entities, evidence)
